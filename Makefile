@@ -1,0 +1,73 @@
+# `make demo` and `make test` each work alone on a fresh clone: Python 3.10-3.12, make and the package index.
+SHELL := /bin/sh
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_EXTRAS := edge,cloud,cpu,demo
+TEST_EXTRAS := $(DEMO_EXTRAS),train,eval,dev
+PROTOS := $(wildcard proto/splitcodec/wire/v1/*.proto)
+
+# Two threads at most in every numeric library: the suite shares the machine with the services it starts.
+export OMP_NUM_THREADS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint format types imports unit proto clean
+
+help:
+	@echo "make demo       photos through both services, pictures in demo-out/ (installs the runtime only)"
+	@echo "make test       lint, types, import rule and every test (installs the training tools too)"
+	@echo "make test-fast  the same without the slow tests"
+	@echo "make lint | format | types | imports | proto | clean"
+
+demo: $(VENV)/.stamp-demo
+	$(BIN)/splitcodec demo $(DEMO_ARGS)
+
+test: lint types imports unit
+
+test-fast: PYTEST_ARGS += -m "not slow"
+test-fast: test
+
+lint: $(VENV)/.stamp-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.stamp-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.stamp-test
+	$(BIN)/mypy
+
+imports: $(VENV)/.stamp-test
+	$(BIN)/lint-imports --no-cache
+
+unit: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+proto: $(VENV)/.stamp-test
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+clean:
+	rm -rf $(VENV) demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One virtual environment; each stamp says which extras are in it.
+$(VENV)/.stamp-demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e ".[$(DEMO_EXTRAS)]"
+	touch $@
+
+$(VENV)/.stamp-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e ".[$(TEST_EXTRAS)]"
+	touch $@ $(VENV)/.stamp-demo
+
+# A name on the PATH proves nothing (version managers leave shims that fail): try each, take the first that works.
+$(BIN)/python:
+	@for python in $(PYTHON) python3.12 python3.11 python3.10 python3 python; do \
+	    if "$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+	        >/dev/null 2>&1; then \
+	        echo "creating $(VENV) with $$python"; \
+	        rm -rf $(VENV); \
+	        exec "$$python" -m venv $(VENV); \
+	    fi; \
+	done; \
+	echo "no working Python 3.10, 3.11 or 3.12 with venv found; install one or say make PYTHON=/path/to/python" >&2; \
+	exit 1

@@ -1,0 +1,219 @@
+"""FeatureIngest: one frame per call, or a long-lived stream per edge with cumulative acks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import grpc
+
+from cloud.messages import incoming_frame
+from cloud.metrics import CloudMetrics
+from cloud.pipeline import Answer, Pipeline
+from cloud.status import Refusal, end_call, refusal_for, refusing
+from cloud.store import Committed
+from splitcodec.errors import ServiceStopping
+from splitcodec.wire.v1.ingest_pb2 import (
+    Frame,
+    InferRequest,
+    InferResponse,
+    Rejection,
+    StreamOpened,
+    StreamRequest,
+    StreamResponse,
+)
+from splitcodec.wire.v1.ingest_pb2_grpc import FeatureIngestServicer
+from splitcodec.wire.v1.results_pb2 import FrameKey
+
+MAX_SETTLED_TOGETHER: Final = 32  # frames per transaction and response; bounds how long the first one waits
+
+InferContext: TypeAlias = "grpc.aio.ServicerContext[InferRequest, InferResponse]"
+StreamContext: TypeAlias = "grpc.aio.ServicerContext[StreamRequest, StreamResponse]"
+
+
+class IngestServicer(FeatureIngestServicer):
+    """Frames in, committed results out."""
+
+    def __init__(
+        self, pipeline: Pipeline, metrics: CloudMetrics, stopping: asyncio.Event, stream_in_flight: int
+    ) -> None:
+        self._pipeline = pipeline
+        self._metrics = metrics
+        self._stopping = stopping
+        self._stream_in_flight = stream_in_flight
+
+    async def Infer(self, request: InferRequest, context: InferContext) -> InferResponse:
+        """See ingest.proto."""
+        async with refusing(context, self._metrics):
+            frame = incoming_frame(request.frame)
+            committed = await self._pipeline.infer(frame, context.time_remaining())
+            return InferResponse(result=committed.result, repeated_frame=committed.repeated)
+
+    async def Stream(
+        self, requests: AsyncIterable[StreamRequest], context: StreamContext
+    ) -> AsyncIterator[StreamResponse]:
+        """See ingest.proto."""
+        session = _StreamSession(self._pipeline, self._metrics, self._stream_in_flight)
+        with self._metrics.streams.track_inprogress():
+            async with refusing(context, self._metrics), session.reading(requests, self._stopping):
+                yield StreamResponse(opened=StreamOpened(max_in_flight=self._stream_in_flight))
+                async for response in session.responses():
+                    yield response
+                if session.last_refusal is not None:
+                    await end_call(context, session.last_refusal)
+                if self._stopping.is_set():
+                    raise ServiceStopping(
+                        "the service is stopping; connect again and send what was not acked"
+                    )
+
+
+@dataclass(frozen=True)
+class _InFlight:
+    """A frame as sent, and the task that answers it."""
+
+    frame: Frame
+    answer: asyncio.Task[Answer]
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """A frame as sent, and what became of it."""
+
+    frame: Frame
+    outcome: Committed | Refusal
+
+
+class _StreamSession:
+    """Frames are answered concurrently, settled in the order they came.
+
+    `last_refusal` is set when a refusal that does not settle its frame ended the session; nothing behind that
+    frame was committed.
+    """
+
+    def __init__(self, pipeline: Pipeline, metrics: CloudMetrics, max_in_flight: int) -> None:
+        self._pipeline = pipeline
+        self._metrics = metrics
+        self._in_flight: asyncio.Queue[_InFlight | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(max_in_flight)
+        self._head: _InFlight | None = None
+        self._ended = False
+        self.last_refusal: Refusal | None = None
+
+    @contextlib.asynccontextmanager
+    async def reading(
+        self, requests: AsyncIterable[StreamRequest], stopping: asyncio.Event
+    ) -> AsyncIterator[None]:
+        """Read frames while the body runs, until the caller half-closes or `stopping` is set."""
+        reader = asyncio.create_task(self._read(requests))
+        stopper = asyncio.create_task(stopping.wait())
+        stopper.add_done_callback(lambda _: reader.cancel())
+        reader.add_done_callback(lambda _: self._in_flight.put_nowait(None))
+        try:
+            yield
+            if reader.done() and not reader.cancelled():
+                reader.result()
+        finally:
+            reader.cancel()
+            stopper.cancel()
+            await asyncio.wait([reader, stopper])
+            await self._drop_in_flight()
+
+    async def responses(self) -> AsyncIterator[StreamResponse]:
+        """One response per group of settled frames, until all are settled or one cannot be."""
+        while self.last_refusal is None and (group := await self._next_group()):
+            settled = await self._settle(group)
+            for _ in group:
+                self._room.release()
+            yield _response(settled)
+
+    async def _read(self, requests: AsyncIterable[StreamRequest]) -> None:
+        async for request in requests:
+            await self._room.acquire()
+            answer = asyncio.create_task(self._answer(request.frame))
+            self._in_flight.put_nowait(_InFlight(request.frame, answer))
+
+    async def _answer(self, frame: Frame) -> Answer:
+        return await self._pipeline.answer(incoming_frame(frame), wait_for_room=True)
+
+    async def _next_group(self) -> list[_InFlight]:
+        """The frames at the front that are answered; waits for the first; empty when no more will come."""
+        group: list[_InFlight] = []
+        while len(group) < MAX_SETTLED_TOGETHER and await self._peek(wait=not group):
+            head = self._head
+            if head is None or (group and not head.answer.done()):
+                break
+            await asyncio.wait([head.answer])
+            group.append(head)
+            self._head = None
+        return group
+
+    async def _peek(self, *, wait: bool) -> bool:
+        """Whether `_head` holds the next frame; False at the end, or when there is none yet and wait is
+        False."""
+        if self._head is None and not self._ended and (wait or not self._in_flight.empty()):
+            self._head = await self._in_flight.get()
+            self._ended = self._head is None
+        return self._head is not None
+
+    async def _settle(self, group: list[_InFlight]) -> list[_Settled]:
+        """Commit the group up to the first frame that is refused without being settled, which ends the
+        session."""
+        answered: list[tuple[Frame, Answer | Refusal]] = []
+        for entry in group:
+            error = entry.answer.exception()
+            refusal = refusal_for(error) if isinstance(error, Exception) else None
+            answered.append((entry.frame, refusal or entry.answer.result()))
+            if refusal is not None and not refusal.settled:
+                self.last_refusal = refusal
+                break
+        answers = [answer for _, answer in answered if isinstance(answer, Answer)]
+        outcomes = iter(await self._pipeline.commit(answers))
+        settled: list[_Settled] = []
+        for frame, answer in answered:
+            outcome = answer if isinstance(answer, Refusal) else next(outcomes)
+            if isinstance(outcome, Exception):
+                outcome = refusal_for(outcome)
+            if isinstance(outcome, Refusal):
+                self._metrics.rejected.labels(outcome.reason).inc()
+            settled.append(_Settled(frame, outcome))
+        return settled
+
+    async def _drop_in_flight(self) -> None:
+        """Cancel what was not settled; the edge sends it again."""
+        dropped = [] if self._head is None else [self._head]
+        while not self._in_flight.empty():
+            entry = self._in_flight.get_nowait()
+            if entry is not None:
+                dropped.append(entry)
+        for entry in dropped:
+            entry.answer.cancel()
+        if dropped:
+            await asyncio.gather(*(entry.answer for entry in dropped), return_exceptions=True)
+
+
+def _response(settled: list[_Settled]) -> StreamResponse:
+    response = StreamResponse()
+    acks: dict[tuple[str, str], FrameKey] = {}
+    for entry in settled:
+        key = entry.frame.key
+        if isinstance(entry.outcome, Committed):
+            response.results.append(entry.outcome.result)
+        else:
+            refusal = entry.outcome
+            response.rejections.append(
+                Rejection(
+                    key=key,
+                    code=refusal.code.value[0],
+                    error=refusal.error,
+                    message=refusal.message,
+                    settled=refusal.settled,
+                )
+            )
+            if not refusal.settled:
+                break
+        acks[key.device, key.camera] = key
+    response.acks.extend(acks.values())
+    return response

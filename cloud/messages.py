@@ -1,0 +1,101 @@
+"""Between wire messages and the service's own types; whatever arrives is checked here, once."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from cloud.runner import TaskOutput
+from splitcodec.errors import InvalidRequest
+from splitcodec.wire.v1 import ingest_pb2, results_pb2
+
+NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+MAX_SEQ: Final = 2**63 - 1  # what SQLite holds
+
+
+@dataclass(frozen=True)
+class FrameKey:
+    """The name of one frame for ever: device and camera match NAME, seq is in [0, MAX_SEQ]."""
+
+    device: str
+    camera: str
+    seq: int
+
+    def columns(self) -> tuple[str, str, int]:
+        """device, camera, seq."""
+        return self.device, self.camera, self.seq
+
+    def __str__(self) -> str:
+        return f"frame {self.device}/{self.camera}/{self.seq}"
+
+
+@dataclass(frozen=True)
+class IncomingFrame:
+    """A frame as it arrived; times in unix nanoseconds; an empty `task` takes that of the prompt."""
+
+    key: FrameKey
+    capture_time: int
+    task: str
+    bitstream: bytes
+    received_time: int
+
+
+def frame_key(message: results_pb2.FrameKey) -> FrameKey:
+    """The checked key. InvalidRequest names the bad field and its limit."""
+    for field, value in (("device", message.device), ("camera", message.camera)):
+        if not NAME.fullmatch(value):
+            raise InvalidRequest(f"{field} {value[:128]!r} is not 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+    if message.seq > MAX_SEQ:
+        raise InvalidRequest(
+            f"seq {message.seq} is above {MAX_SEQ}; number the frames of a camera from 0 upwards"
+        )
+    return FrameKey(message.device, message.camera, message.seq)
+
+
+def incoming_frame(message: ingest_pb2.Frame) -> IncomingFrame:
+    """The checked frame, received now. InvalidRequest if a field is missing or out of range."""
+    if message.capture_time_unix_nanos <= 0:
+        raise InvalidRequest(
+            f"capture_time_unix_nanos is {message.capture_time_unix_nanos}; send the time of capture, above 0"
+        )
+    return IncomingFrame(
+        frame_key(message.key),
+        message.capture_time_unix_nanos,
+        message.task,
+        message.bitstream,
+        time.time_ns(),
+    )
+
+
+def task_result(frame: IncomingFrame, output: TaskOutput, finished_time: int) -> results_pb2.TaskResult:
+    """The wire form of a task output, without a cursor; finished_time in unix nanoseconds."""
+    header = output.header
+    return results_pb2.TaskResult(
+        key=results_pb2.FrameKey(device=frame.key.device, camera=frame.key.camera, seq=frame.key.seq),
+        capture_time_unix_nanos=frame.capture_time,
+        task=output.task,
+        codec_digest=header.codec_digest,
+        prompt_digest=header.prompt_digest,
+        rate_fixed=header.rate_fixed,
+        num_bytes=len(frame.bitstream),
+        source_height=header.source_height,
+        source_width=header.source_width,
+        network_height=header.network_height,
+        network_width=header.network_width,
+        received_time_unix_nanos=frame.received_time,
+        finished_time_unix_nanos=finished_time,
+        stage_seconds=dict(output.stage_seconds),
+        detections=results_pb2.Detections(
+            items=[
+                results_pb2.Detection(
+                    label=found.label,
+                    class_id=found.class_id,
+                    score=found.score,
+                    box=results_pb2.Box(x1=found.box.x1, y1=found.box.y1, x2=found.box.x2, y2=found.box.y2),
+                )
+                for found in output.detections.detections
+            ]
+        ),
+    )

@@ -1,0 +1,154 @@
+"""The result store for the event loop: reads in threads, commits grouped in one thread, readers woken on
+change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from cloud.database import Filter, Page
+from cloud.messages import FrameKey
+from cloud.metrics import CloudMetrics
+from cloud.store import Committed, ResultStore
+from splitcodec.errors import FrameConflict, ServiceStopping, SplitcodecError
+from splitcodec.wire.v1.results_pb2 import TaskResult
+
+log = logging.getLogger(__name__)
+Value = TypeVar("Value")
+
+READ_THREADS: Final = 4
+SECONDS_PER_DAY: Final = 86_400
+Outcomes = list[Committed | FrameConflict]
+
+
+class ResultLog:
+    """Everything the servicers do with results. StoreUnavailable from any method when the disk fails."""
+
+    def __init__(self, store: ResultStore, metrics: CloudMetrics) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="results-read")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="results-write")
+        self._queued: list[tuple[list[TaskResult], asyncio.Future[Outcomes]]] = []
+        self._flush: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self.newest = store.newest()
+
+    async def find(self, key: FrameKey) -> TaskResult | None:
+        """The result of that frame, or None."""
+        return await self._read(lambda: self._store.find(key))
+
+    async def read(self, chosen: Filter, after: int, limit: int, *, newest_first: bool = False) -> Page:
+        """See ResultStore.read."""
+        return await self._read(lambda: self._store.read(chosen, after, limit, newest_first=newest_first))
+
+    async def tail(self, chosen: Filter, after: int, limit: int) -> Page:
+        """See ResultStore.tail."""
+        return await self._read(lambda: self._store.tail(chosen, after, limit))
+
+    async def check_gap(self, chosen: Filter, after: int) -> None:
+        """See ResultStore.check_gap."""
+        await self._read(lambda: self._store.check_gap(chosen, after))
+
+    async def oldest_position(self, chosen: Filter) -> int:
+        """See ResultStore.oldest_position."""
+        return await self._read(lambda: self._store.oldest_position(chosen))
+
+    async def commit(self, results: Sequence[TaskResult]) -> Outcomes:
+        """Commit in order; returns once it is on disk. Calls that wait at the same time share one
+        transaction."""
+        outcomes: asyncio.Future[Outcomes] = asyncio.get_running_loop().create_future()
+        self._queued.append((list(results), outcomes))
+        if self._flush is None:
+            self._flush = asyncio.create_task(self._flush_queued())
+        return await outcomes
+
+    async def wait_newer(self, position: int) -> None:
+        """Until there is a result beyond `position`. ServiceStopping when the service ends."""
+        while self.newest <= position:
+            self.check_running()
+            await self._changed.wait()
+
+    def check_running(self) -> None:
+        """ServiceStopping once `end_readers` was called."""
+        if self._stopping:
+            raise ServiceStopping("the service is stopping; connect again and resume from your last cursor")
+
+    def end_readers(self) -> None:
+        """Wake everyone who waits for results; they end with ServiceStopping."""
+        self._stopping = True
+        self._wake()
+
+    async def retire(self, max_age_days: float, max_bytes: int) -> int:
+        """Delete the oldest results until both limits hold; how many went."""
+        oldest = time.time_ns() - round(max_age_days * SECONDS_PER_DAY * 1e9)
+        total = 0
+        while gone := await self._write(lambda: self._store.retire_some(oldest, max_bytes)):
+            total += gone
+        holdings = await self._read(self._store.holdings)
+        self._metrics.retired.inc(total)
+        self._metrics.stored.set(holdings.results)
+        self._metrics.stored_bytes.set(holdings.num_bytes)
+        return total
+
+    async def retire_for_ever(self, max_age_days: float, max_bytes: int, interval_s: float) -> None:
+        """Hold the limits, looking every interval_s seconds, until cancelled."""
+        while True:
+            try:
+                await self.retire(max_age_days, max_bytes)
+            except SplitcodecError:
+                log.exception("retention failed; next try in %s s", interval_s)
+            await asyncio.sleep(interval_s)
+
+    async def stop(self) -> None:
+        """Commit what is queued, then close the store."""
+        while self._flush is not None:
+            await asyncio.wait([self._flush])
+        self._readers.shutdown()
+        self._writer.shutdown()
+        self._store.close()
+
+    async def _flush_queued(self) -> None:
+        try:
+            while self._queued:
+                group, self._queued = self._queued, []
+                await self._flush_group(group)
+        finally:
+            self._flush = None
+
+    async def _flush_group(self, group: list[tuple[list[TaskResult], asyncio.Future[Outcomes]]]) -> None:
+        results = [result for part, _ in group for result in part]
+        try:
+            outcomes = await self._write(lambda: self._store.put(results))
+        except Exception as error:
+            for _, answer in group:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        new = [outcome.result.cursor for outcome in outcomes if isinstance(outcome, Committed)]
+        start = 0
+        for part, answer in group:
+            with contextlib.suppress(asyncio.InvalidStateError):
+                answer.set_result(outcomes[start : start + len(part)])
+            start += len(part)
+        self.newest = max([self.newest, *new])
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _read(self, call: Callable[[], Value]) -> Value:
+        return await self._call(self._readers, call)
+
+    async def _write(self, call: Callable[[], Value]) -> Value:
+        return await self._call(self._writer, call)
+
+    async def _call(self, threads: Executor, call: Callable[[], Value]) -> Value:
+        return await asyncio.get_running_loop().run_in_executor(threads, call)

@@ -1,0 +1,258 @@
+"""`splitcodec demo`: both services on free loopback ports, real photos through them, a table and pictures.
+
+The services run as the processes a user would start; photos travel over HTTP to the edge, as features to
+the cloud. They come with scikit-image and hold objects of COCO classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.util
+import io
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from PIL import Image
+
+import splitcodec
+from splitcodec.errors import CloudRefused, DatasetError, RuntimeUnavailable
+from splitcodec.frame import fit_size, read_picture, resize
+
+PHOTOS: Final = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
+"""Photos inside scikit-image's package that hold COCO classes: people, a cat, a cup, a motorcycle."""
+START_TIMEOUT_S: Final = 120.0
+REQUEST_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 15.0
+JPEG_QUALITIES: Final = (50, 75)
+SHOWN: Final = 4  # labels per photo in the table
+_TYPES: Final = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+_FAILED: Final = 1
+_HEADINGS: Final = ("photo", "found", "sent B", "JPEG50 B", "JPEG75 B", "edge ms", "cloud ms")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One photo: labels with scores (best first), bytes sent, bytes as JPEG at network size, milliseconds."""
+
+    name: str
+    found: tuple[tuple[str, float], ...]
+    sent_bytes: int
+    jpeg_bytes: tuple[int, int]
+    edge_ms: float
+    cloud_ms: float
+    overlay: Path
+
+
+def demo_command(
+    image: Annotated[list[Path] | None, typer.Option(help="A further photo; may be repeated.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the photos with their detections drawn in.")] = Path(
+        "demo-out"
+    ),
+    pack: Annotated[str, typer.Option(help="Pack folder or zip, or `default`.")] = "default",
+    rate: Annotated[float | None, typer.Option(help="Rate point; by default the edge's own.")] = None,
+) -> None:
+    """Send real photos through both services; print what was found and what it cost, draw pictures."""
+    photos = [*packaged_photos(), *(image or [])]
+    outcomes: list[Outcome] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="splitcodec-demo-") as folder,
+        services(Path(folder), pack) as edge,
+    ):
+        typer.echo(f"edge on http://127.0.0.1:{edge.port}, {len(photos)} photos")
+        edge.post(photos[0], rate)  # the first frame of a process is slower; it is not counted
+        for photo, overlay in zip(photos, overlay_paths(photos, out), strict=True):
+            outcomes.append(edge.show(photo, overlay, rate))
+    typer.echo("\n".join(table(outcomes)))
+    typer.echo(f"pictures with boxes: {', '.join(str(outcome.overlay) for outcome in outcomes)}")
+    if missed := [outcome.name for outcome in outcomes if not outcome.found]:
+        typer.echo(f"demo failed: nothing was found in {', '.join(missed)}")
+        raise typer.Exit(_FAILED)
+    typer.echo(summary(outcomes))
+
+
+def packaged_photos() -> list[Path]:
+    """The photos of PHOTOS that this scikit-image has; DatasetError if it has none, or is not installed."""
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise DatasetError(
+            "scikit-image, whose photos the demo shows, is not installed: pip install '.[demo]'"
+        )
+    folder = Path(spec.submodule_search_locations[0]) / "data"
+    photos = [folder / name for name in PHOTOS if (folder / name).is_file()]
+    if not photos:
+        raise DatasetError(f"{folder} holds none of {', '.join(PHOTOS)}; install scikit-image from a wheel")
+    return photos
+
+
+def overlay_paths(photos: Sequence[Path], out: Path) -> list[Path]:
+    """A picture in `out` for each photo: NAME.jpg, or NAME-2.jpg where two photos share a name."""
+    paths: list[Path] = []
+    for photo in photos:
+        same = sum(photo.stem == other.stem for other in photos[: len(paths)])
+        paths.append(out / (f"{photo.stem}.jpg" if same == 0 else f"{photo.stem}-{same + 1}.jpg"))
+    return paths
+
+
+def table(outcomes: Sequence[Outcome]) -> list[str]:
+    """The outcomes as aligned lines of text, headings first."""
+    rows = [_HEADINGS, *(_row(outcome) for outcome in outcomes)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    lines = []
+    for row in rows:
+        texts = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join([*texts, *numbers]))
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """The last line of a demo that worked."""
+    sent = sum(outcome.sent_bytes for outcome in outcomes)
+    jpeg75 = sum(outcome.jpeg_bytes[1] for outcome in outcomes)
+    found = sum(len(outcome.found) for outcome in outcomes)
+    return f"demo ok: frames={len(outcomes)} sent_bytes={sent} jpeg75_bytes={jpeg75} detections={found}"
+
+
+def jpeg_sizes(data: bytes, height: int, width: int) -> tuple[int, int]:
+    """Bytes of a picture file's JPEGs at the qualities of JPEG_QUALITIES, scaled to fit height x width."""
+    rgb = read_picture(data)
+    small = Image.fromarray(resize(rgb, *fit_size(rgb.shape[0], rgb.shape[1], height, width)))
+    sizes = []
+    for quality in JPEG_QUALITIES:
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=quality, optimize=True, subsampling="4:2:0")
+        sizes.append(buffer.tell())
+    return sizes[0], sizes[1]
+
+
+@dataclass(frozen=True)
+class EdgeClient:
+    """HTTP calls to an edge on this machine."""
+
+    port: int
+
+    def show(self, photo: Path, overlay: Path, rate: float | None) -> Outcome:
+        """Post a photo, write its overlay, and say what came back. Errors as for `post`."""
+        report = self.post(photo, rate)
+        overlay.parent.mkdir(parents=True, exist_ok=True)
+        overlay.write_bytes(self._call("GET", f"/v1/frames/{report['id']}/overlay.jpg"))
+        timings = report["timings"]
+        return Outcome(
+            name=photo.name,
+            found=tuple((item["label"], item["score"]) for item in report["detections"]),
+            sent_bytes=report["num_bytes"],
+            jpeg_bytes=jpeg_sizes(_read(photo), report["network_height"], report["network_width"]),
+            edge_ms=1000 * sum(timings["edge"].values()),
+            cloud_ms=1000 * sum(timings["cloud"].values()),
+            overlay=overlay,
+        )
+
+    def post(self, photo: Path, rate: float | None) -> dict[str, Any]:
+        """The edge's report on a photo. DatasetError: no such file; CloudRefused: the services said no."""
+        path = "/v1/frames?camera=demo" + ("" if rate is None else f"&rate={rate}")
+        kind = _TYPES.get(photo.suffix.lower(), "application/octet-stream")
+        report: dict[str, Any] = json.loads(self._call("POST", path, _read(photo), {"Content-Type": kind}))
+        return report
+
+    def _call(
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_TIMEOUT_S)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            data = response.read()
+        if response.status != http.client.OK:
+            problem = json.loads(data)
+            raise CloudRefused(
+                f"{method} {path}: {response.status} {problem['detail']} ({problem['remedy']})"
+            )
+        return data
+
+
+@contextlib.contextmanager
+def services(folder: Path, pack: str) -> Iterator[EdgeClient]:
+    """A cloud and an edge in front of it, as processes on free loopback ports; they end with the block.
+
+    folder: for their state. RuntimeUnavailable: one of them did not start.
+    """
+    place = pack if pack == "default" else str(Path(pack).resolve())
+    cloud_flags = ["--port=0", "--metrics-port=0", f"--packs={place}", f"--data-dir={folder / 'cloud'}"]
+    with _process("cloud", cloud_flags, folder) as ports:
+        edge_flags = ["--port=0", f"--cloud-target=127.0.0.1:{ports['grpc_port']}", f"--pack={place}"]
+        with _process("edge", [*edge_flags, f"--state-dir={folder / 'edge'}"], folder) as ports:
+            yield EdgeClient(ports["http_port"])
+
+
+@contextlib.contextmanager
+def _process(service: str, flags: Sequence[str], folder: Path) -> Iterator[dict[str, Any]]:
+    """A running service; gives its `listening` line."""
+    log_file = folder / f"{service}.log"
+    # Both services are importable from where this package is; from `folder` nothing else can shadow them.
+    home = str(Path(splitcodec.__file__).resolve().parent.parent)
+    paths = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", service, *flags],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": paths},
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    try:
+        yield _listening(process, service, log_file)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _listening(process: subprocess.Popen[bytes], service: str, log_file: Path) -> dict[str, Any]:
+    """Wait for the one line a service prints once it serves."""
+    assert process.stdout is not None
+    deadline = time.monotonic() + START_TIMEOUT_S
+    line = b""
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+        piece = os.read(process.stdout.fileno(), 4096) if ready else b""
+        if not piece:
+            tail = log_file.read_text(errors="replace").strip().splitlines()[-3:]
+            why = "ended" if ready else f"said nothing for {START_TIMEOUT_S:.0f} s"
+            raise RuntimeUnavailable(
+                f"the {service} service {why} while starting: {' '.join(tail) or 'no log'}"
+            )
+        line += piece
+    announced: dict[str, Any] = json.loads(line)
+    return announced
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    found = ", ".join(f"{label} {score:.2f}" for label, score in outcome.found[:SHOWN]) or "nothing"
+    if len(outcome.found) > SHOWN:
+        found += f", {len(outcome.found) - SHOWN} more"
+    sizes = (outcome.sent_bytes, *outcome.jpeg_bytes)
+    times = (outcome.edge_ms, outcome.cloud_ms)
+    return (outcome.name, found, *(f"{size}" for size in sizes), *(f"{time_ms:.1f}" for time_ms in times))
+
+
+def _read(photo: Path) -> bytes:
+    try:
+        return photo.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"photo {photo} cannot be read ({error.strerror}); check --image") from error

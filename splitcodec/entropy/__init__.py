@@ -1,0 +1,28 @@
+"""Entropy coding: integer count tables and rANS. Numpy in, bytes out, and back; no network, no floats."""
+
+from splitcodec.entropy.hyper import decode_hyper, encode_hyper
+from splitcodec.entropy.rans import CDF_BITS
+from splitcodec.entropy.symbols import decode_symbols, encode_symbols, sigma_crc
+from splitcodec.entropy.tables import (
+    SIGMA_LEVELS,
+    Z_MAX,
+    SymbolTables,
+    ZTables,
+    build_gaussian_tables,
+    sigma_levels,
+)
+
+__all__ = [
+    "CDF_BITS",
+    "SIGMA_LEVELS",
+    "Z_MAX",
+    "SymbolTables",
+    "ZTables",
+    "build_gaussian_tables",
+    "decode_hyper",
+    "decode_symbols",
+    "encode_hyper",
+    "encode_symbols",
+    "sigma_crc",
+    "sigma_levels",
+]

@@ -1,0 +1,1 @@
+"""Accuracy against bytes: a pack's codec, the untouched teacher, and the picture codecs instead."""

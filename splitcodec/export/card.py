@@ -1,0 +1,62 @@
+"""The model card of a pack: what it is, what it was trained on, what it costs. Measured rows are added after evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from splitcodec.export.build import CodecGraphs
+from splitcodec.packs.schema import MeasuredRow, Provenance
+from splitcodec.packs.write import TaskContents
+
+EDGE_GRAPHS = ("head", "hyper_encoder", "scale", "quantizer")
+
+
+def model_card(name: str, graphs: CodecGraphs, tasks: Mapping[str, TaskContents], provenance: Provenance) -> str:
+    """Markdown text."""
+    macs = graphs.macs_per_pixel
+    edge = sum(macs[graph] for graph in EDGE_GRAPHS)
+    lines = [
+        f"# {name}",
+        "",
+        "A universal feature codec with task prompts: the edge sends compressed features, the cloud runs the task tail.",
+        "",
+        "## Cost",
+        "Multiplications of the convolutions per pixel of the network input.",
+        "",
+        "| part | MAC/px |",
+        "|---|---|",
+        *(f"| {graph} | {value:.1f} |" for graph, value in macs.items()),
+        f"| edge in all | {edge:.1f} |",
+        *(f"| tail {task} | {contents.tail_macs_per_pixel:.1f} |" for task, contents in tasks.items()),
+        "",
+        "## Prompts",
+        *(
+            f"- {task}: {sum(v.size for k, v in contents.tensors.items() if not k.startswith('rate.')):,} parameters"
+            for task, contents in tasks.items()
+        ),
+        "",
+        "## Training",
+        *(f"- teacher {t.name}: {t.origin}, {t.licence}; {t.changes}" for t in provenance.teachers),
+        *(f"- data {d.name}: {d.items} photos from {d.origin}; terms: {d.licence}" for d in provenance.data),
+        *(
+            f"- stage {s.name}: {s.steps} steps of batch {s.batch}, {s.seconds / 60:.0f} minutes on {s.machine}"
+            for s in provenance.stages
+        ),
+    ]
+    if provenance.notes:
+        lines += ["", provenance.notes]
+    return "\n".join([*lines, ""])
+
+
+def with_rows(card: str, rows: tuple[MeasuredRow, ...], command: str, pack_digest: str) -> str:
+    """The card with a table of measured operating points, replacing an earlier one."""
+    head = card.split("\n## Measured\n")[0].rstrip("\n")
+    lines = ["", "", "## Measured", f"`{command}`, pack {pack_digest}", ""]
+    lines += ["| task | data | rate | bytes/frame | bpp | mAP | drop |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        score, drop = row.metrics.get("map", 0.0), row.metrics.get("drop", 0.0)
+        lines.append(
+            f"| {row.task} | {row.data} | {row.rate:g} | {row.bytes_per_frame:.0f} | {row.bpp:.3f} "
+            f"| {score:.3f} | {drop:+.3f} |"
+        )
+    return head + "\n".join([*lines, ""])

@@ -1,0 +1,139 @@
+"""The exported graphs: tensors in, tensors out, prompts and gains as inputs. They call the models, they repeat nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from splitcodec.export.integers import integer_branch
+from splitcodec.models.codec import FeatureCodec
+from splitcodec.models.exact import ACT_MAX, SIGMA_LEVELS, ScaleBranch
+from splitcodec.models.prompts import PromptConv
+from splitcodec.models.transforms import FeatureAdapter
+from splitcodec.training.teacher import NamedOutputs
+
+
+def prompt_names(codec: FeatureCodec, *groups: str) -> list[str]:
+    """Names of a group's prompt tensors, in the order the graphs take them."""
+    return [f"{g}.conv{i}.{part}" for g in groups for i in range(len(codec.layout[g])) for part in ("weight", "bias")]
+
+
+class CodecGraph(nn.Module):
+    """Base of the graphs: `inputs` names every input, the prompt tensors last."""
+
+    def __init__(self, codec: FeatureCodec, inputs: tuple[str, ...], groups: tuple[str, ...]) -> None:
+        super().__init__()
+        self.codec = codec
+        self.prompt = prompt_names(codec, *groups)
+        self.inputs = [*inputs, *self.prompt]
+
+
+class HeadGraph(CodecGraph):
+    """image, gain_y, g_a.* -> y."""
+
+    output = "y"
+
+    def __init__(self, codec: FeatureCodec) -> None:
+        super().__init__(codec, ("image", "gain_y"), ("g_a",))
+
+    def forward(self, image: Tensor, gain_y: Tensor, *prompt: Tensor) -> Tensor:
+        return self.codec.head(image, gain_y, dict(zip(self.prompt, prompt, strict=True)))
+
+
+class HyperEncoderGraph(CodecGraph):
+    """y, gain_z, h_a.* -> z_symbols, rounded half up."""
+
+    output = "z_symbols"
+
+    def __init__(self, codec: FeatureCodec) -> None:
+        super().__init__(codec, ("y", "gain_z"), ("h_a",))
+
+    def forward(self, y: Tensor, gain_z: Tensor, *prompt: Tensor) -> Tensor:
+        z = self.codec.hyper(y, gain_z, dict(zip(self.prompt, prompt, strict=True)))
+        return torch.floor(z + 0.5)
+
+
+class QuantizerGraph(CodecGraph):
+    """y, z_symbols, gain_z_inv, symbol_limit, h_s_mean.* -> symbols."""
+
+    output = "symbols"
+
+    def __init__(self, codec: FeatureCodec) -> None:
+        super().__init__(codec, ("y", "z_symbols", "gain_z_inv", "symbol_limit"), ("h_s_mean",))
+
+    def forward(
+        self, y: Tensor, z_symbols: Tensor, gain_z_inv: Tensor, symbol_limit: Tensor, *prompt: Tensor
+    ) -> Tensor:
+        tensors = dict(zip(self.prompt, prompt, strict=True))
+        support = self.codec.support(z_symbols, gain_z_inv, tensors, y)
+        return self.codec.context.quantize(y, support, symbol_limit)[0]
+
+
+class DecoderGraph(CodecGraph):
+    """symbols, z_symbols, gain_z_inv, gain_y_inv, h_s_mean.*, g_s.* -> feature."""
+
+    output = "feature"
+
+    def __init__(self, codec: FeatureCodec) -> None:
+        super().__init__(codec, ("symbols", "z_symbols", "gain_z_inv", "gain_y_inv"), ("h_s_mean", "g_s"))
+
+    def forward(
+        self, symbols: Tensor, z_symbols: Tensor, gain_z_inv: Tensor, gain_y_inv: Tensor, *prompt: Tensor
+    ) -> Tensor:
+        tensors = dict(zip(self.prompt, prompt, strict=True))
+        support = self.codec.support(z_symbols, gain_z_inv, tensors, symbols)
+        means = self.codec.context.dequantize(symbols, support)
+        return self.codec.reconstruct(symbols, means, gain_y_inv, tensors)
+
+
+class ScaleGraph(CodecGraph):
+    """z_symbols, rate_shift, h_s_scale.* -> sigma_index. Integers only: Conv, x*2**-s, Floor, Clip."""
+
+    output = "sigma_index"
+
+    def __init__(self, codec: FeatureCodec) -> None:
+        super().__init__(codec, ("z_symbols", "rate_shift"), ("h_s_scale",))
+        self.base_layout = codec.scale.layout
+        self.prompt_layout = codec.layout["h_s_scale"]
+        base = integer_branch("", codec.scale.tensors(), starts_index=True)
+        self.shifts = [conv.shift for conv in base]
+        for i, conv in enumerate(base):
+            self.register_buffer(f"weight{i}", conv.weight)
+            self.register_buffer(f"bias{i}", conv.bias)
+        self.base_worst_case = base[-1].worst_case()
+        self.codec = nn.Identity()  # the float branch must not enter this graph
+
+    def forward(self, z_symbols: Tensor, rate_shift: Tensor, *prompt: Tensor) -> Tensor:
+        base = [getattr(self, f"{part}{i}") for i in range(len(self.shifts)) for part in ("weight", "bias")]
+        total = self._sum(z_symbols, base, self.base_layout) + self._sum(z_symbols, list(prompt), self.prompt_layout)
+        index = F.pixel_shuffle(requantize(total, self.shifts[-1]), 2)
+        return torch.clamp(index + rate_shift, 0.0, float(SIGMA_LEVELS - 1))
+
+    def _sum(self, x: Tensor, tensors: list[Tensor], layout: tuple[PromptConv, ...]) -> Tensor:
+        for i, conv in enumerate(layout):
+            x = conv.apply(x, tensors[2 * i], tensors[2 * i + 1])
+            if i < len(layout) - 1:
+                x = torch.clamp(requantize(x, self.shifts[i]), 0.0, float(ACT_MAX))
+        return x
+
+
+def requantize(total: Tensor, shift: int) -> Tensor:
+    """floor((total + 2**(shift-1)) * 2**-shift): exact for integers below 2**24."""
+    return torch.floor((total + float(1 << (shift - 1))) * (1.0 / float(1 << shift)))
+
+
+class TailGraph(nn.Module):
+    """feature -> the task network's outputs: feature adapter, then the trained layers behind the split."""
+
+    def __init__(self, adapter: FeatureAdapter, tail: NamedOutputs, outputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.adapter, self.tail, self.outputs = adapter, tail, outputs
+        self.inputs = ["feature"]
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, ...]:
+        values = self.tail(self.adapter(feature))
+        return tuple(values[name] for name in self.outputs)
+
+
+__all__ = ["DecoderGraph", "HeadGraph", "HyperEncoderGraph", "QuantizerGraph", "ScaleBranch", "ScaleGraph", "TailGraph"]

@@ -1,0 +1,86 @@
+"""Integer form of the exact scale branch: weights rounded to a power-of-two grid, every bound asserted.
+
+With activation grid 1/16 and weight grid 2**-p an accumulator counts units of 2**-p (first layer, whose inputs are plain
+integers) or 2**-(p+4); the shift that brings it back is exact. The last layers of base and prompt add up before they are
+rounded, so each gets half of the float32 range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from splitcodec.errors import InexactScaleBranch
+from splitcodec.models.exact import (
+    ACT_MAX,
+    ACT_STEPS,
+    FLOAT_EXACT,
+    INDEX_START,
+    INDEX_UNIT,
+    SUMMED_LIMIT,
+    Z_MAX,
+    IntegerConv,
+)
+
+GRID_BITS = (12, 10, 10, 10)  # p of each convolution; the same for every prompt of a codec
+LAST = len(GRID_BITS) - 1
+_ACT_BITS = int(math.log2(ACT_STEPS))
+_INDEX_BITS = _ACT_BITS - int(math.log2(INDEX_UNIT))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Fixed-point layout of convolution i: input limit A, weight scale, accumulator scale, shift, bound."""
+
+    input_limit: int
+    weight_scale: int
+    sum_scale: int
+    shift: int
+    limit: int
+
+
+def grid(i: int) -> Grid:
+    """The layout every codec's scale branch and every prompt uses for convolution i (0..3)."""
+    p = GRID_BITS[i]
+    limit = SUMMED_LIMIT if i == LAST else FLOAT_EXACT
+    if i == 0:
+        return Grid(Z_MAX, 1 << p, 1 << p, p - _ACT_BITS, limit)
+    shift = p + _INDEX_BITS if i == LAST else p
+    return Grid(ACT_MAX, 1 << p, ACT_STEPS << p, shift, limit)
+
+
+def integer_conv(i: int, name: str, weight: Tensor, bias: Tensor, starts_index: bool = False) -> IntegerConv:
+    """Round one trained convolution onto its grid; InexactScaleBranch if an output channel could leave float32's integers.
+
+    starts_index: add the index every codec starts from (the base's last convolution only).
+    """
+    layout = grid(i)
+    whole = torch.floor(weight.detach().double() * layout.weight_scale + 0.5)
+    offset = torch.floor(bias.detach().double() * layout.sum_scale + 0.5)
+    if starts_index:
+        offset = offset + (INDEX_START << layout.shift)
+    conv = IntegerConv(whole.float(), offset.float(), layout.input_limit, layout.shift, layout.limit)
+    if conv.worst_case() >= layout.limit:
+        raise InexactScaleBranch(
+            f"{name}: sum|w|*{layout.input_limit} + |b| + 2**{layout.shift - 1} is {conv.worst_case()}, limit "
+            f"{layout.limit}; train with smaller weights in this layer"
+        )
+    return conv
+
+
+def integer_branch(prefix: str, tensors: Mapping[str, Tensor], starts_index: bool) -> tuple[IntegerConv, ...]:
+    """The four convolutions `<prefix>conv0` ... `<prefix>conv3` in integer form."""
+    return tuple(
+        integer_conv(
+            i,
+            f"{prefix}conv{i}",
+            tensors[f"{prefix}conv{i}.weight"],
+            tensors[f"{prefix}conv{i}.bias"],
+            starts_index and i == LAST,
+        )
+        for i in range(len(GRID_BITS))
+    )

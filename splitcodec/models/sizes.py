@@ -1,0 +1,36 @@
+"""The only place with sizes: one frozen value object per codec that can be built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CodecSizes:
+    """Channel counts of one codec. Strides are fixed: feature 1/8, latent y 1/16, hyper-latent z 1/64."""
+
+    name: str
+    latent_channels: int = 96  # y
+    hyper_channels: int = 32  # z
+    feature_channels: int = 96  # h^, what the task tails read
+    head_channels: tuple[int, int] = (48, 128)  # g_a at 1/8 and at 1/16
+    head_blocks: tuple[int, int] = (2, 2)
+    decoder_channels: tuple[int, int] = (160, 96)  # g_s at 1/16 and at 1/8
+    decoder_blocks: tuple[int, int] = (3, 3)
+    mean_channels: int = 192  # mean support at 1/32
+    context_channels: int = 128
+    rate_points: int = 4
+
+
+NANO = CodecSizes("nano")
+BASE = CodecSizes(
+    "base",
+    latent_channels=128,
+    head_channels=(96, 256),
+    head_blocks=(3, 4),
+    decoder_channels=(256, 160),
+    decoder_blocks=(4, 4),
+    mean_channels=256,
+    context_channels=192,
+)
+SIZES = {sizes.name: sizes for sizes in (NANO, BASE)}

@@ -1,0 +1,69 @@
+"""Checkpoints: one safetensors file of weights, optimiser moments and averages, and a JSON line of where the run stands.
+
+No pickle: a checkpoint can be handed on without trusting its maker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Finished steps and the seconds they took."""
+
+    steps: int
+    seconds: float
+
+
+def save_checkpoint(
+    path: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Adam | None, average: list[Tensor], done: Progress
+) -> None:
+    """Write weights, Adam moments and the weight average atomically (a killed run keeps its last file)."""
+    tensors: dict[str, Tensor] = {}
+    for name, module in modules.items():
+        tensors.update({f"{name}/{key}": value.contiguous() for key, value in module.state_dict().items()})
+    for i, value in enumerate(average):
+        tensors[f"average/{i}"] = value.contiguous()
+    if optimiser is not None:
+        for i, state in enumerate(optimiser.state.values()):
+            tensors[f"adam/{i}/mean"], tensors[f"adam/{i}/square"] = state["exp_avg"], state["exp_avg_sq"]
+    partial = path.with_suffix(".partial")
+    save_file(tensors, str(partial), metadata={"steps": json.dumps(done.steps), "seconds": json.dumps(done.seconds)})
+    os.replace(partial, path)
+
+
+def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
+    """Load weights; a missing or an extra tensor of a named module is an error."""
+    tensors = load_file(str(path))
+    for name, module in modules.items():
+        state = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
+        module.load_state_dict(state, strict=True)
+
+
+def resume(
+    path: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Adam, parameters: list[nn.Parameter]
+) -> tuple[list[Tensor], Progress]:
+    """Weights and optimiser as they were -> the weight average and what is done."""
+    load_modules(path, modules)
+    with safe_open(str(path), framework="pt") as file:
+        metadata = file.metadata() or {}
+    done = Progress(int(json.loads(metadata["steps"])), float(json.loads(metadata["seconds"])))
+    tensors = load_file(str(path))
+    for i, parameter in enumerate(parameters):
+        if f"adam/{i}/mean" in tensors:
+            optimiser.state[parameter] = {
+                "step": torch.tensor(float(done.steps)),
+                "exp_avg": tensors[f"adam/{i}/mean"].to(parameter.device),
+                "exp_avg_sq": tensors[f"adam/{i}/square"].to(parameter.device),
+            }
+    average = [tensors[f"average/{i}"].to(p.device) for i, p in enumerate(parameters)]
+    return average, done

@@ -1,0 +1,41 @@
+"""Shared fixtures: the pack that ships, and golden files with one switch to renew them (`pytest --regen`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from splitcodec.packs import Pack
+
+GOLDEN = Path(__file__).parent / "golden"
+
+Golden = Callable[[str, bytes | None], bytes]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regen", action="store_true", help="write the golden files anew, then review the diff")
+
+
+@pytest.fixture(scope="session")
+def default_pack() -> Pack:
+    """The pack inside the library, verified, no session opened."""
+    from splitcodec.packs import load_pack
+
+    return load_pack("default")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """`golden(name)` reads tests/golden/name; `golden(name, data)` writes it first under --regen."""
+
+    def read(name: str, data: bytes | None = None) -> bytes:
+        path = GOLDEN / name
+        if data is not None and request.config.getoption("--regen"):
+            path.write_bytes(data)
+        return path.read_bytes()
+
+    return read

@@ -1,0 +1,185 @@
+"""The batcher by itself: who shares a batch, bounds, order, failure, stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cloud.batching import Batcher, BatchLimits
+from splitcodec.errors import QueueFull, ServiceStopping
+
+PATIENCE_S = 20.0
+
+
+class Doubler:
+    """Doubles numbers once `gate` is open; an odd number above 100 is an error of its own."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.batches: list[list[int]] = []
+        self.running = 0
+        self.most_running = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, items: Sequence[int]) -> list[int | Exception]:
+        with self._lock:
+            self.batches.append(list(items))
+            self.running += 1
+            self.most_running = max(self.most_running, self.running)
+        assert self.gate.wait(PATIENCE_S)
+        with self._lock:
+            self.running -= 1
+        return [ValueError(item) if item > 100 and item % 2 else 2 * item for item in items]
+
+
+@asynccontextmanager
+async def batching(
+    run: Callable[[Sequence[int]], Sequence[int | Exception]],
+    max_batch: int = 4,
+    window_s: float = 0.0,
+    max_pending: int = 100,
+    workers: int = 1,
+) -> AsyncIterator[Batcher[int, int]]:
+    batcher = Batcher(run, BatchLimits(max_batch, window_s, max_pending, workers), lambda size: None)
+    batcher.start()
+    try:
+        yield batcher
+    finally:
+        if isinstance(run, Doubler):
+            run.gate.set()
+        await batcher.stop()
+
+
+async def pending(batcher: Batcher[int, int], count: int) -> None:
+    while batcher.pending < count:
+        await asyncio.sleep(0)
+
+
+def submit(batcher: Batcher[int, int], item: int, group: str = "a", wait: bool = True) -> asyncio.Task[int]:
+    async def call() -> int:
+        return (await batcher.submit(item, group, wait_for_room=wait)).output
+
+    return asyncio.create_task(call())
+
+
+async def test_items_that_wait_together_share_batches_of_their_group_up_to_the_limit() -> None:
+    run = Doubler()
+    async with batching(run, max_batch=3) as batcher:
+        tasks = [submit(batcher, 0)]
+        await pending(batcher, 1)
+        while not run.batches:
+            await asyncio.sleep(0)
+        tasks += [submit(batcher, n, "ab"[n % 2]) for n in range(1, 9)]
+        await pending(batcher, 9)
+        run.gate.set()
+        assert await asyncio.gather(*tasks) == [2 * n for n in range(9)]
+    assert run.batches == [[0], [1, 3, 5], [2, 4, 6], [7], [8]]
+
+
+async def test_the_window_gathers_company_for_a_free_worker() -> None:
+    run = Doubler()
+    run.gate.set()
+    async with batching(run, max_batch=2, window_s=PATIENCE_S) as batcher:
+        first = submit(batcher, 1)
+        await pending(batcher, 1)
+        assert run.batches == []
+        second = submit(batcher, 2)
+        assert await asyncio.wait_for(asyncio.gather(first, second), PATIENCE_S / 2) == [2, 4]
+    assert run.batches == [[1, 2]]
+
+
+async def test_a_lone_item_goes_when_its_window_is_over() -> None:
+    run = Doubler()
+    run.gate.set()
+    async with batching(run, window_s=0.001) as batcher:
+        assert await asyncio.wait_for(submit(batcher, 1), PATIENCE_S) == 2
+
+
+async def test_an_error_is_its_own_items_alone() -> None:
+    run = Doubler()
+    async with batching(run) as batcher:
+        tasks = [submit(batcher, n) for n in (7, 101, 102)]
+        await pending(batcher, 3)
+        run.gate.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert answers[0] == 14
+    assert isinstance(answers[1], ValueError)
+    assert answers[2] == 204
+
+
+async def test_a_run_that_fails_as_a_whole_fails_every_item_and_the_next_batch_works() -> None:
+    calls = 0
+
+    def run(items: Sequence[int]) -> Sequence[int | Exception]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise RuntimeError("engine lost")
+        return list(items)
+
+    async with batching(run) as batcher:
+        with pytest.raises(RuntimeError, match="engine lost"):
+            await submit(batcher, 1)
+        assert await submit(batcher, 2) == 2
+
+
+async def test_no_more_batches_run_at_once_than_there_are_workers() -> None:
+    run = Doubler()
+    async with batching(run, max_batch=1, workers=2) as batcher:
+        tasks = [submit(batcher, n) for n in range(6)]
+        await pending(batcher, 6)
+        while run.running < 2:
+            await asyncio.sleep(0)
+        run.gate.set()
+        await asyncio.gather(*tasks)
+    assert run.most_running == 2
+
+
+async def test_full_means_refused_or_waiting_as_asked() -> None:
+    run = Doubler()
+    async with batching(run, max_pending=2) as batcher:
+        tasks = [submit(batcher, 1), submit(batcher, 2)]
+        await pending(batcher, 2)
+        with pytest.raises(QueueFull, match="the limit is 2"):
+            await submit(batcher, 3, wait=False)
+        patient = submit(batcher, 4)
+        await asyncio.sleep(0)
+        assert batcher.pending == 2
+        run.gate.set()
+        assert await asyncio.gather(*tasks, patient) == [2, 4, 8]
+    assert batcher.pending == 0
+
+
+async def test_cancelled_items_never_reach_a_worker() -> None:
+    run = Doubler()
+    async with batching(run) as batcher:
+        busy = submit(batcher, 1)
+        while not run.batches:
+            await asyncio.sleep(0)
+        dropped, kept = submit(batcher, 2), submit(batcher, 3)
+        await pending(batcher, 3)
+        dropped.cancel()
+        await asyncio.wait([dropped])
+        run.gate.set()
+        assert await asyncio.gather(busy, kept) == [2, 6]
+    assert run.batches == [[1], [3]]
+
+
+async def test_stopping_finishes_what_runs_and_refuses_what_waits() -> None:
+    run = Doubler()
+    async with batching(run) as batcher:
+        busy = submit(batcher, 1)
+        while not run.batches:
+            await asyncio.sleep(0)
+        waiting = submit(batcher, 2)
+        await pending(batcher, 2)
+        stopping = asyncio.create_task(batcher.stop())
+        with pytest.raises(ServiceStopping):
+            await waiting
+        run.gate.set()
+        await stopping
+        assert await busy == 2

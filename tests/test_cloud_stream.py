@@ -1,0 +1,256 @@
+"""FeatureIngest.Stream over a real server: cumulative acks after the commit, resends, refusals, back-
+pressure."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import grpc
+import pytest
+from cloud_helpers import (
+    PATIENCE_S,
+    Cloud,
+    PlainRunner,
+    bitstream,
+    error_name,
+    frame,
+    running,
+    stream_request,
+)
+
+from cloud.store import DATABASE_FILE
+from splitcodec.wire.v1.ingest_pb2 import StreamRequest, StreamResponse
+from splitcodec.wire.v1.prompts_pb2 import ListPromptsRequest
+
+
+async def collect(
+    cloud: Cloud, requests: Iterable[StreamRequest]
+) -> tuple[list[StreamResponse], grpc.aio.AioRpcError | None]:
+    """Every response to a stream that sends all requests and half-closes, and the error that ended it, if one
+    did."""
+    call = cloud.ingest.Stream(iter(requests), timeout=PATIENCE_S)
+    responses: list[StreamResponse] = []
+    try:
+        async for response in call:
+            responses.append(response)
+    except grpc.aio.AioRpcError as error:
+        return responses, error
+    return responses, None
+
+
+def acks(responses: Iterable[StreamResponse]) -> list[tuple[str, int]]:
+    return [(key.camera, key.seq) for response in responses for key in response.acks]
+
+
+def labels(responses: Iterable[StreamResponse]) -> list[str]:
+    return [result.detections.items[0].label for response in responses for result in response.results]
+
+
+def stored_in_file(folder: Path) -> list[tuple[str, int]]:
+    """Camera and seq of every committed row, in commit order, read past the server."""
+    connection = sqlite3.connect(folder / DATABASE_FILE)
+    try:
+        return connection.execute("SELECT camera, seq FROM results ORDER BY cursor").fetchall()
+    finally:
+        connection.close()
+
+
+async def test_every_frame_gets_its_result_and_the_last_ack_covers_all(tmp_path: Path) -> None:
+    requests = [stream_request(seq, camera) for seq in range(1, 21) for camera in ("door", "yard")]
+    async with running(tmp_path) as cloud:
+        responses, error = await collect(cloud, requests)
+        stored = stored_in_file(tmp_path)
+    assert error is None
+    assert responses[0].opened.max_in_flight == 16
+    assert labels(responses) == [
+        f"{request.frame.key.camera}-{request.frame.key.seq}" for request in requests
+    ]
+    assert [seq for camera, seq in stored if camera == "door"] == list(range(1, 21))
+    for camera in ("door", "yard"):
+        own = [seq for name, seq in acks(responses) if name == camera]
+        assert own == sorted(own)
+        assert own[-1] == 20
+
+
+async def test_an_ack_is_sent_only_after_the_commit(tmp_path: Path) -> None:
+    async with running(tmp_path) as cloud:
+        call = cloud.ingest.Stream(timeout=PATIENCE_S)
+        await call.read()
+        for seq in range(1, 6):
+            await call.write(stream_request(seq))
+            response = await call.read()
+            assert acks([response]) == [("door", seq)]
+            assert stored_in_file(tmp_path)[-1] == ("door", seq)
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+        assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_frames_that_finish_out_of_order_are_committed_and_acked_in_order(tmp_path: Path) -> None:
+    # Frames of another network size form another batch, which the second worker finishes first.
+    slow = PlainRunner()
+    sizes = {1: 64, 2: 32, 3: 32}
+    requests = [
+        StreamRequest(frame=frame(seq, bitstream=bitstream(str(seq), network_side=side)))
+        for seq, side in sizes.items()
+    ]
+    quick_done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    run = slow.run
+
+    def run_small_first(bitstreams):
+        if bitstreams[0] == requests[0].frame.bitstream:
+            asyncio.run_coroutine_threadsafe(quick_done.wait(), loop).result(PATIENCE_S)
+        outputs = run(bitstreams)
+        if bitstreams[0] != requests[0].frame.bitstream:
+            loop.call_soon_threadsafe(quick_done.set)
+        return outputs
+
+    slow.run = run_small_first
+    async with running(tmp_path, slow, workers=2) as cloud:
+        responses, error = await collect(cloud, requests)
+        stored = stored_in_file(tmp_path)
+    assert error is None
+    assert slow.batches[0] != ["1"]
+    assert stored == [("door", 1), ("door", 2), ("door", 3)]
+    assert acks(responses)[-1] == ("door", 3)
+    assert labels(responses) == ["1", "2", "3"]
+
+
+async def test_a_resent_stream_is_answered_from_the_store(tmp_path: Path) -> None:
+    requests = [stream_request(seq) for seq in range(1, 6)]
+    async with running(tmp_path) as cloud:
+        first, _ = await collect(cloud, requests)
+        again, error = await collect(cloud, [*requests, stream_request(6)])
+        stored = stored_in_file(tmp_path)
+    assert error is None
+    assert [r for response in again for r in response.results][:5] == [
+        r for response in first for r in response.results
+    ]
+    assert acks(again)[-1] == ("door", 6)
+    assert stored == [("door", seq) for seq in range(1, 7)]
+
+
+async def test_a_frame_sent_twice_at_once_is_stored_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as cloud:
+        responses, error = await collect(cloud, [stream_request(1), stream_request(1), stream_request(2)])
+        stored = stored_in_file(tmp_path)
+    assert error is None
+    assert labels(responses) == ["door-1", "door-1", "door-2"]
+    assert stored == [("door", 1), ("door", 2)]
+
+
+async def test_a_hopeless_frame_is_rejected_and_acked_and_the_stream_goes_on(tmp_path: Path) -> None:
+    requests = [stream_request(1), stream_request(2, text="forged"), stream_request(3)]
+    async with running(tmp_path) as cloud:
+        responses, error = await collect(cloud, requests)
+        stored = stored_in_file(tmp_path)
+        assert cloud.metric("splitcodec_cloud_rejected_total", reason="SigmaIndexMismatch") == 1
+    (rejection,) = [rejection for response in responses for rejection in response.rejections]
+    assert error is None
+    assert (rejection.key.seq, rejection.error, rejection.settled) == (2, "SigmaIndexMismatch", True)
+    assert rejection.code == grpc.StatusCode.DATA_LOSS.value[0]
+    assert stored == [("door", 1), ("door", 3)]
+    assert acks(responses)[-1] == ("door", 3)
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "name", "message"),
+    [
+        (
+            StreamRequest(frame=frame(2, bitstream=bitstream("x", prompt=b"stranger"))),
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "UnknownPrompt",
+            "publish it here",
+        ),
+        (stream_request(2, text="fatal"), grpc.StatusCode.INTERNAL, "", "internal error"),
+        (
+            StreamRequest(frame=frame(2, bitstream=bitstream("x")[:-1])),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "CorruptBitstream",
+            "",
+        ),
+    ],
+    ids=["unknown-prompt", "internal", "corrupt"],
+)
+async def test_a_frame_that_may_succeed_later_ends_the_stream_unsettled(
+    tmp_path: Path, bad: StreamRequest, code: grpc.StatusCode, name: str, message: str
+) -> None:
+    async with running(tmp_path) as cloud:
+        responses, error = await collect(cloud, [stream_request(1), bad, stream_request(3)])
+        stored = stored_in_file(tmp_path)
+        retried, retry_error = await collect(cloud, [stream_request(2), stream_request(3)])
+    (rejection,) = [rejection for response in responses for rejection in response.rejections]
+    assert error is not None
+    assert error.code() is code
+    assert error_name(error) == name
+    assert message in error.details()
+    assert (rejection.key.seq, rejection.error, rejection.settled) == (2, name, False)
+    assert stored == [("door", 1)]
+    assert acks(responses) == [("door", 1)]
+    assert retry_error is None
+    assert acks(retried)[-1] == ("door", 3)
+
+
+async def test_the_server_reads_no_more_than_the_frames_in_flight_it_promised(tmp_path: Path) -> None:
+    async with running(tmp_path, workers=1, stream_in_flight=2) as cloud:
+        cloud.runner.gate.clear()
+        call = cloud.ingest.Stream((stream_request(seq) for seq in range(1, 31)), timeout=PATIENCE_S)
+        await call.read()
+        await asyncio.to_thread(cloud.runner.started.wait, PATIENCE_S)
+        for _ in range(20):
+            await cloud.prompts.List(ListPromptsRequest())
+            assert cloud.metric("splitcodec_cloud_pending_frames") <= 2
+        assert cloud.metric("splitcodec_cloud_ingest_streams") == 1
+        cloud.runner.gate.set()
+        responses = []
+        while (response := await call.read()) is not grpc.aio.EOF:
+            responses.append(response)
+    assert acks(responses)[-1] == ("door", 30)
+
+
+async def test_streams_wait_for_room_where_single_calls_are_refused(tmp_path: Path) -> None:
+    async with running(tmp_path, workers=1, max_pending_frames=2) as cloud:
+        responses, error = await collect(cloud, [stream_request(seq) for seq in range(1, 31)])
+    assert error is None
+    assert acks(responses)[-1] == ("door", 30)
+
+
+async def test_a_cancelled_stream_leaves_nothing_in_work(tmp_path: Path) -> None:
+    async with running(tmp_path, workers=1) as cloud:
+        cloud.runner.gate.clear()
+        call = cloud.ingest.Stream((stream_request(seq) for seq in range(1, 6)), timeout=PATIENCE_S)
+        await call.read()
+        await asyncio.to_thread(cloud.runner.started.wait, PATIENCE_S)
+        call.cancel()
+        while cloud.metric("splitcodec_cloud_ingest_streams") > 0:
+            await cloud.prompts.List(ListPromptsRequest())
+        cloud.runner.gate.set()
+        responses, error = await collect(cloud, [stream_request(seq) for seq in range(1, 6)])
+        assert cloud.metric("splitcodec_cloud_pending_frames") == 0
+        stored = stored_in_file(tmp_path)
+    assert error is None
+    assert acks(responses)[-1] == ("door", 5)
+    assert stored == [("door", seq) for seq in range(1, 6)]
+
+
+async def test_a_stopping_server_settles_what_is_in_flight_and_says_unavailable(tmp_path: Path) -> None:
+    async with running(tmp_path, workers=1) as cloud:
+        cloud.runner.gate.clear()
+        call = cloud.ingest.Stream(timeout=PATIENCE_S)
+        await call.read()
+        await call.write(stream_request(1))
+        await asyncio.to_thread(cloud.runner.started.wait, PATIENCE_S)
+        stopping = asyncio.create_task(cloud.server.stop())
+        cloud.runner.gate.set()
+        response = await call.read()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        await stopping
+        assert stored_in_file(tmp_path) == [("door", 1)]
+    assert acks([response]) == [("door", 1)]
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert error_name(caught.value) == "ServiceStopping"

@@ -1,0 +1,117 @@
+"""COCO data from tars and folders, and data that is not COCO."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from splitcodec.errors import DatasetError
+from splitcodec.evaluation.dataset import Category, GroundTruth, Photo, open_dataset
+
+DOCUMENT: dict[str, Any] = {
+    "images": [{"id": 7, "file_name": "a.jpg", "height": 30, "width": 40, "license": 1}],
+    "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 18, "bbox": [1, 2, 3.5, 4], "area": 14.0, "iscrowd": 1},
+        {"id": 2, "image_id": 7, "category_id": 1, "bbox": [0, 0, 5, 6]},
+    ],
+    "categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}],
+}
+
+
+def write_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
+    """A tar with these members."""
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def write_folder(root: Path, files: dict[str, bytes]) -> Path:
+    """A folder with these files."""
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+@pytest.mark.parametrize("layout", ["tar", "tar.gz with ./", "folder", "coco folder", "flat folder"])
+def test_every_layout_reads_the_same(tmp_path: Path, layout: str) -> None:
+    annotations, picture = json.dumps(DOCUMENT).encode(), b"picture bytes"
+    if layout == "tar":
+        path = write_tar(tmp_path / "d.tar", {"instances.json": annotations, "images/a.jpg": picture})
+    elif layout == "tar.gz with ./":
+        files = {"./instances.json": annotations, "./images/a.jpg": picture}
+        path = write_tar(tmp_path / "d.tgz", files, "w:gz")
+    elif layout == "folder":
+        path = write_folder(tmp_path, {"instances.json": annotations, "images/a.jpg": picture})
+    elif layout == "coco folder":
+        files = {"annotations/instances_val2017.json": annotations, "val2017/a.jpg": picture}
+        path = write_folder(tmp_path, files)
+    else:
+        path = write_folder(tmp_path, {"instances.json": annotations, "a.jpg": picture})
+    dataset = open_dataset(path)
+    assert dataset.photos == (Photo(7, "a.jpg", 30, 40),)
+    assert dataset.categories == (Category(1, "person"), Category(18, "dog"))
+    assert dataset.truths == (
+        GroundTruth(7, 18, (1.0, 2.0, 3.5, 4.0), 14.0, True),
+        GroundTruth(7, 1, (0.0, 0.0, 5.0, 6.0), 30.0, False),
+    )
+    assert dataset.read(dataset.photos[0]) == picture
+
+
+def test_a_photo_outside_the_folder_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    document = {**DOCUMENT, "images": [{**DOCUMENT["images"][0], "file_name": "../../secret.jpg"}]}
+    root = write_folder(tmp_path / "data", {"instances.json": json.dumps(document).encode()})
+    dataset = open_dataset(root)
+    with pytest.raises(DatasetError, match="holds none of"):
+        dataset.read(dataset.photos[0])
+
+
+def test_a_missing_photo_names_the_places_tried(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "d.tar", {"instances.json": json.dumps(DOCUMENT).encode()})
+    dataset = open_dataset(path)
+    with pytest.raises(DatasetError, match=r"images/a\.jpg, val2017/a\.jpg"):
+        dataset.read(dataset.photos[0])
+
+
+def test_nothing_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="there is no"):
+        open_dataset(tmp_path / "absent.tar")
+    with pytest.raises(DatasetError, match=r"holds none of: instances\.json"):
+        open_dataset(tmp_path)
+
+
+def test_a_file_that_is_no_tar_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "photo.tar"
+    path.write_bytes(b"\xff\xd8 not a tar" * 100)
+    with pytest.raises(DatasetError, match="not a readable tar"):
+        open_dataset(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": []},
+        {"images": [{"id": 7, "file_name": "a.jpg"}]},
+        {"annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3]}]},
+        {"annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": "1 2 3 4"}]},
+        {"annotations": [{"id": 1, "image_id": 99, "category_id": 1, "bbox": [1, 2, 3, 4]}]},
+        {"annotations": [{"id": 1, "image_id": 7, "category_id": 99, "bbox": [1, 2, 3, 4]}]},
+        {"categories": None},
+    ],
+)
+def test_malformed_annotations_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    root = write_folder(tmp_path, {"instances.json": json.dumps({**DOCUMENT, **change}).encode()})
+    with pytest.raises(DatasetError):
+        open_dataset(root)
+
+
+def test_annotations_that_are_not_json_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="not COCO detection data"):
+        open_dataset(write_folder(tmp_path, {"instances.json": b"{"}))
