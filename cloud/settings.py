@@ -48,8 +48,8 @@ class CloudSettings(BaseSettings):
     )
     workers: int = Field(2, ge=1, le=64, description="batches worked on at once")
 
-    max_batch: int = Field(8, ge=1, le=256, description="frames decoded in one batch")
-    batch_window_s: float = Field(0.002, ge=0, le=1, description="seconds a frame waits for others")
+    max_batch: int = Field(4, ge=1, le=256, description="frames decoded in one batch; a GPU likes more")
+    batch_window_s: float = Field(0.0, ge=0, le=1, description="seconds a frame waits for others")
     max_pending_frames: int = Field(
         64, ge=1, le=100_000, description="frames pending before more are refused"
     )

@@ -88,15 +88,8 @@ class ResultStore:
 
         FrameConflict, in place of the result, where the key belongs to a frame of another capture time.
         """
-        with self._storing():
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                outcomes = [self._put_one(result) for result in results]
-                self._writer.execute("COMMIT")
-            except BaseException:
-                self._writer.execute("ROLLBACK")
-                raise
-        return outcomes
+        with self._storing(), _transaction(self._writer):
+            return [self._put_one(result) for result in results]
 
     def find(self, key: FrameKey) -> TaskResult | None:
         """The result of that frame, cursor set, or None."""
@@ -147,14 +140,9 @@ class ResultStore:
         the oldest results go.
         """
         with self._storing():
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
+            with _transaction(self._writer):
                 too_big = database.bytes_in_use(self._writer) > max_bytes
                 gone = self._retire_oldest(None if too_big else oldest_stored)
-                self._writer.execute("COMMIT")
-            except BaseException:
-                self._writer.execute("ROLLBACK")
-                raise
             if gone:
                 self._writer.execute("PRAGMA incremental_vacuum").fetchall()
         return gone
@@ -239,3 +227,15 @@ def _lock_folder(folder: Path) -> TextIO:
             f"{folder} is in use by another cloud service; stop it or choose another data_dir"
         ) from None
     return lock
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """The body's writes are committed together, or none of them is."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:  # a full disk may have rolled it back already
+            connection.execute("ROLLBACK")

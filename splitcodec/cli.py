@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from splitcodec import __version__
+from splitcodec.bench.command import app as bench_app
 from splitcodec.demo import demo_command
 from splitcodec.errors import RuntimeUnavailable, SplitcodecError
 from splitcodec.evaluation.command import eval_command
@@ -28,6 +29,7 @@ train_app = typer.Typer(
 pack_app = typer.Typer(no_args_is_help=True, help="Look into a pack or verify it.")
 app.add_typer(train_app, name="train")
 app.add_typer(pack_app, name="pack")
+app.add_typer(bench_app, name="bench")
 app.command("demo")(demo_command)
 app.command("eval")(eval_command)
 
@@ -41,6 +43,7 @@ TeacherFile = Annotated[
     Path, typer.Option("--teacher", envvar="SPLITCODEC_TEACHER", help="The teacher network (ONNX).")
 ]
 RunFolder = Annotated[Path, typer.Option("--out", help="Folder of the run; a run found there is resumed.")]
+Compile = Annotated[bool, typer.Option(help="Compile the step; off starts sooner and runs slower.")]
 MaxMinutes = Annotated[
     float | None, typer.Option(min=0, help="End after this long, with the learning rate schedule complete.")
 ]
@@ -86,17 +89,19 @@ def train_codec_command(
     out: RunFolder,
     recipe: Annotated[str, typer.Option(help="Name of a recipe in training/recipes.py.")] = "nano",
     max_minutes: MaxMinutes = None,
-    compile: Annotated[
-        bool, typer.Option(help="Compile the step; off starts sooner and runs slower.")
-    ] = True,
+    compile: Compile = True,
+    start: Annotated[
+        Path | None, typer.Option(help="final.safetensors of an earlier codec run to go on from.")
+    ] = None,
 ) -> None:
     """Stages 1 and 1b: the universal codec, with the picture and the teacher's feature as targets."""
-    with needing("train"):
-        from splitcodec.training.codec_run import train_codec
-        from splitcodec.training.recipes import STAGE1
+    from splitcodec.training.recipes import STAGE1
+
     if recipe not in STAGE1:
         raise typer.BadParameter(f"{recipe!r} is none of {sorted(STAGE1)}", param_hint="--recipe")
-    train_codec(STAGE1[recipe], data, teacher, out, max_minutes, compile)
+    with needing("train"):
+        from splitcodec.training.codec_run import TrainingInputs, train_codec
+    train_codec(STAGE1[recipe], TrainingInputs(data, teacher, out, max_minutes, start, compile))
 
 
 @train_app.command("prompt")
@@ -107,14 +112,17 @@ def train_prompt_command(
     out: RunFolder,
     task: Annotated[str, typer.Option(help="Task to train for; names the recipe.")] = "detect",
     max_minutes: MaxMinutes = None,
+    compile: Compile = True,
 ) -> None:
     """Stage 2: the prompt and the tail of one task on the frozen codec, taught by the teacher; no labels."""
-    with needing("train"):
-        from splitcodec.training.prompt_run import train_prompt
-        from splitcodec.training.recipes import STAGE2
+    from splitcodec.training.recipes import STAGE2
+
     if task not in STAGE2:
         raise typer.BadParameter(f"{task!r} is none of {sorted(STAGE2)}", param_hint="--task")
-    train_prompt(STAGE2[task], codec, data, teacher, out, max_minutes)
+    with needing("train"):
+        from splitcodec.training.codec_run import TrainingInputs
+        from splitcodec.training.prompt_run import train_prompt
+    train_prompt(STAGE2[task], TrainingInputs(data, teacher, out, max_minutes, codec, compile))
 
 
 @app.command("export")

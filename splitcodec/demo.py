@@ -26,7 +26,7 @@ import typer
 from PIL import Image
 
 import splitcodec
-from splitcodec.errors import CloudRefused, DatasetError, RuntimeUnavailable
+from splitcodec.errors import CloudRefused, DatasetError, InvalidRequest, RuntimeUnavailable
 from splitcodec.frame import fit_size, read_picture, resize
 
 PHOTOS: Final = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
@@ -159,7 +159,7 @@ class EdgeClient:
         )
 
     def post(self, photo: Path, rate: float | None) -> dict[str, Any]:
-        """The edge's report on a photo. DatasetError: no such file; CloudRefused: the services said no."""
+        """The edge's report on a photo. DatasetError, or InvalidRequest or CloudRefused as the edge said."""
         path = "/v1/frames?camera=demo" + ("" if rate is None else f"&rate={rate}")
         kind = _TYPES.get(photo.suffix.lower(), "application/octet-stream")
         report: dict[str, Any] = json.loads(self._call("POST", path, _read(photo), {"Content-Type": kind}))
@@ -168,16 +168,15 @@ class EdgeClient:
     def _call(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_TIMEOUT_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * REQUEST_TIMEOUT_S)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             data = response.read()
         if response.status != http.client.OK:
             problem = json.loads(data)
-            raise CloudRefused(
-                f"{method} {path}: {response.status} {problem['detail']} ({problem['remedy']})"
-            )
+            said = f"{method} {path}: {response.status} {problem['detail']} ({problem['remedy']})"
+            raise InvalidRequest(said) if response.status < 500 else CloudRefused(said)
         return data
 
 
@@ -190,8 +189,14 @@ def services(folder: Path, pack: str) -> Iterator[EdgeClient]:
     place = pack if pack == "default" else str(Path(pack).resolve())
     cloud_flags = ["--port=0", "--metrics-port=0", f"--packs={place}", f"--data-dir={folder / 'cloud'}"]
     with _process("cloud", cloud_flags, folder) as ports:
-        edge_flags = ["--port=0", f"--cloud-target=127.0.0.1:{ports['grpc_port']}", f"--pack={place}"]
-        with _process("edge", [*edge_flags, f"--state-dir={folder / 'edge'}"], folder) as ports:
+        target = f"127.0.0.1:{ports['grpc_port']}"
+        edge_flags = [
+            "--port=0",
+            f"--cloud-target={target}",
+            f"--pack={place}",
+            f"--state-dir={folder / 'edge'}",
+        ]
+        with _process("edge", [*edge_flags, f"--deadline-s={REQUEST_TIMEOUT_S:.0f}"], folder) as ports:
             yield EdgeClient(ports["http_port"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -45,10 +46,11 @@ def draw_overlay(
     height, width = fit_size(*source, min(max_side, source[0]), min(max_side, source[1]))
     image = Image.fromarray(resize(picture.pixels, height, width))
     pen = ImageDraw.Draw(image)
-    stroke = max(2, max(height, width) // 300)
-    font = ImageFont.load_default(size=max(11, max(height, width) // 45))
+    longest = max(height, width)
+    font = ImageFont.load_default(size=max(11, longest // 45))
+    style = _Style(width / source[1], height / source[0], width, max(2, longest // 300), font)
     for detection in sorted(detections, key=lambda item: item.score):
-        _draw(pen, detection, (width / source[1], height / source[0]), stroke, font)
+        _draw(pen, detection, style)
     return bytes(simplejpeg.encode_jpeg(np.asarray(image), quality=_QUALITY))
 
 
@@ -58,24 +60,31 @@ def class_colour(class_id: int) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _draw(
-    pen: ImageDraw.ImageDraw,
-    detection: Detection,
-    scale: tuple[float, float],
-    stroke: int,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> None:
-    x1, x2 = detection.box.x1 * scale[0], detection.box.x2 * scale[0]
-    y1, y2 = detection.box.y1 * scale[1], detection.box.y2 * scale[1]
+@dataclass(frozen=True)
+class _Style:
+    """Drawn pixels per source pixel, and the sizes of what is drawn, in drawn pixels."""
+
+    scale_x: float
+    scale_y: float
+    width: int
+    stroke: int
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def _draw(pen: ImageDraw.ImageDraw, detection: Detection, style: _Style) -> None:
+    stroke, font = style.stroke, style.font
+    x1, x2 = detection.box.x1 * style.scale_x, detection.box.x2 * style.scale_x
+    y1, y2 = detection.box.y1 * style.scale_y, detection.box.y2 * style.scale_y
     colour = class_colour(detection.class_id)
     pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=stroke)
     text = f"{detection.label} {detection.score:.2f}"
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     text_width, text_height = right - left + 2 * stroke, bottom - top + 2 * stroke
-    # Above the box; inside it where the picture ends.
+    # Above the box, or inside it at the upper edge of the picture; shifted left at its right edge.
+    label_x = max(0.0, min(x1, style.width - text_width))
     label_y = y1 - text_height if y1 >= text_height else y1
-    pen.rectangle((x1, label_y, x1 + text_width, label_y + text_height), fill=colour)
-    pen.text((x1 + stroke - left, label_y + stroke - top), text, fill=_ink_on(colour), font=font)
+    pen.rectangle((label_x, label_y, label_x + text_width, label_y + text_height), fill=colour)
+    pen.text((label_x + stroke - left, label_y + stroke - top), text, fill=_ink_on(colour), font=font)
 
 
 def _ink_on(colour: Colour) -> Colour:

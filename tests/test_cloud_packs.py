@@ -222,3 +222,16 @@ async def test_the_process_serves_both_packs_and_ends_cleanly_on_sigterm(
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
     assert json.loads(log.read_text().splitlines()[-1])["message"].startswith("stopping")
+
+
+def test_the_pack_that_ships_is_served(default_pack: Pack) -> None:
+    served = PackRunner([default_pack], "ort-cpu", 1, EVERYTHING)
+    encoder = FeatureEncoder(default_pack, engine="ort-cpu")
+    own = [
+        encoder.compress(noise_canvas(96, 128, seed), default_pack.prompt("detect"), 1.0, (96, 128)).data
+        for seed in range(2)
+    ]
+    together = served.run(own)
+    assert served.admit(own[0]) == served.admit(own[1])
+    assert [detections(output) for output in together] == [detections(served.run([one])[0]) for one in own]
+    assert all(0 <= score <= 1 for output in together for _, score, _, _ in detections(output))

@@ -90,6 +90,18 @@ def test_a_failed_batch_leaves_nothing(store: ResultStore) -> None:
     assert seqs(store) == [2]
 
 
+def test_a_full_disk_is_reported_and_the_store_works_again_once_there_is_room(store: ResultStore) -> None:
+    store.put([result(1)])
+    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
+    store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreUnavailable, match="check that disk and its free space"):
+        store.put([result(2, padding=100_000)])
+    assert seqs(store) == [1]
+    store._writer.execute("PRAGMA max_page_count = 1000000")
+    store.put([result(2, padding=100_000)])
+    assert seqs(store) == [1, 2]
+
+
 def test_results_and_cursors_survive_reopening(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     store.put([result(1), result(2)])

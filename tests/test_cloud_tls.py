@@ -11,10 +11,6 @@ from pathlib import Path
 import grpc
 import pytest
 from cloud_helpers import PATIENCE_S, PlainRunner
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry
 
 from cloud.server import CloudServer
@@ -23,6 +19,13 @@ from splitcodec.errors import SettingsError
 from splitcodec.wire.options import client_options
 from splitcodec.wire.v1.prompts_pb2 import ListPromptsRequest
 from splitcodec.wire.v1.prompts_pb2_grpc import PromptsStub
+
+pytest.importorskip("cryptography", reason="makes the certificates of these tests")
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 
 @dataclass(frozen=True)

@@ -248,3 +248,21 @@ def test_float_engine_may_differ_but_scale_is_on_the_cpu(
     for sessions in (encoder.sessions, decoder.sessions):
         (scale,) = [session for session in sessions if session.name == "scale"]
         assert scale.engine == "onnxruntime-cpu"
+
+
+@pytest.mark.slow
+def test_default_pack_goes_there_and_back(default_pack: Pack) -> None:
+    """Every trained rate point at the pack's own network size; bytes grow with the rate."""
+    size = default_pack.task("detect").input
+    prompt = default_pack.prompt("detect")
+    encoder, decoder = FeatureEncoder(default_pack, "ort-cpu"), FeatureDecoder(default_pack, "ort-cpu")
+    canvas = noise_canvas(size.height // 16, size.width // 16).repeat(16, axis=0).repeat(16, axis=1)
+    num_bytes = []
+    for rate in range(prompt.rate.points):
+        frame = encoder.compress(canvas, prompt, float(rate), SOURCE)
+        feature = decoder.decompress(frame.data).feature
+        channels = default_pack.manifest.codec.feature_channels
+        assert feature.shape == (1, channels, size.height // 8, size.width // 8)
+        assert np.isfinite(feature).all()
+        num_bytes.append(frame.num_bytes)
+    assert num_bytes == sorted(set(num_bytes))

@@ -54,44 +54,42 @@ def test_every_layout_reads_the_same(tmp_path: Path, layout: str) -> None:
         path = write_folder(tmp_path, files)
     else:
         path = write_folder(tmp_path, {"instances.json": annotations, "a.jpg": picture})
-    dataset = open_dataset(path)
+    with open_dataset(path) as dataset:
+        assert dataset.read(dataset.photos[0]) == picture
     assert dataset.photos == (Photo(7, "a.jpg", 30, 40),)
     assert dataset.categories == (Category(1, "person"), Category(18, "dog"))
     assert dataset.truths == (
         GroundTruth(7, 18, (1.0, 2.0, 3.5, 4.0), 14.0, True),
         GroundTruth(7, 1, (0.0, 0.0, 5.0, 6.0), 30.0, False),
     )
-    assert dataset.read(dataset.photos[0]) == picture
 
 
 def test_a_photo_outside_the_folder_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     document = {**DOCUMENT, "images": [{**DOCUMENT["images"][0], "file_name": "../../secret.jpg"}]}
     root = write_folder(tmp_path / "data", {"instances.json": json.dumps(document).encode()})
-    dataset = open_dataset(root)
-    with pytest.raises(DatasetError, match="holds none of"):
+    with open_dataset(root) as dataset, pytest.raises(DatasetError, match="holds none of"):
         dataset.read(dataset.photos[0])
 
 
 def test_a_missing_photo_names_the_places_tried(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "d.tar", {"instances.json": json.dumps(DOCUMENT).encode()})
-    dataset = open_dataset(path)
-    with pytest.raises(DatasetError, match=r"images/a\.jpg, val2017/a\.jpg"):
+    with open_dataset(path) as dataset, pytest.raises(DatasetError, match=r"images/a\.jpg, val2017/a\.jpg"):
         dataset.read(dataset.photos[0])
 
 
 def test_nothing_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="there is no"):
-        open_dataset(tmp_path / "absent.tar")
-    with pytest.raises(DatasetError, match=r"holds none of: instances\.json"):
-        open_dataset(tmp_path)
+    with pytest.raises(DatasetError, match="there is no"), open_dataset(tmp_path / "absent.tar"):
+        pass
+    with pytest.raises(DatasetError, match=r"holds none of: instances\.json"), open_dataset(tmp_path):
+        pass
 
 
 def test_a_file_that_is_no_tar_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "photo.tar"
     path.write_bytes(b"\xff\xd8 not a tar" * 100)
-    with pytest.raises(DatasetError, match="not a readable tar"):
-        open_dataset(path)
+    with pytest.raises(DatasetError, match="not a readable tar"), open_dataset(path):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -108,10 +106,13 @@ def test_a_file_that_is_no_tar_is_refused(tmp_path: Path) -> None:
 )
 def test_malformed_annotations_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     root = write_folder(tmp_path, {"instances.json": json.dumps({**DOCUMENT, **change}).encode()})
-    with pytest.raises(DatasetError):
-        open_dataset(root)
+    with pytest.raises(DatasetError), open_dataset(root):
+        pass
 
 
 def test_annotations_that_are_not_json_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="not COCO detection data"):
-        open_dataset(write_folder(tmp_path, {"instances.json": b"{"}))
+    with (
+        pytest.raises(DatasetError, match="not COCO detection data"),
+        open_dataset(write_folder(tmp_path, {"instances.json": b"{"})),
+    ):
+        pass

@@ -55,6 +55,7 @@ def sigma(session: Session, prompt: Prompt, z: Array, batch: int) -> Array:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # threads that do not spin wake slowly on a busy machine
 def test_thousand_random_z_across_batch_and_threads(pack: Pack) -> None:
     prompt, model, z = pack.prompt("detect"), pack.graph_bytes("scale"), random_z(pack, COUNT)
     want = sigma(open_session(model, threads=1, exact=True), prompt, z, batch=1)

@@ -100,6 +100,13 @@ def test_reduced_decoding_gives_nearly_the_same_canvas() -> None:
     assert mean_gap(reduced.pixels, full.pixels) < 1.0
 
 
+def test_a_small_jpeg_is_enlarged_to_the_canvas() -> None:
+    canvas = read_canvas(encode(scene(30, 50), "JPEG", quality=92), "image/jpeg", Square416())
+    assert canvas.scale == 416 / 50
+    assert (canvas.pixels[:249] != 114).any(axis=2).all(axis=1).all()
+    assert (canvas.pixels[249:] == 114).all()
+
+
 def test_a_jpeg_less_than_twice_the_canvas_is_decoded_whole() -> None:
     data = encode(scene(480, 640), "JPEG", quality=92)
     assert decode_picture(data, fit_within=(416, 416)).pixels.shape == (480, 640, 3)

@@ -53,6 +53,11 @@ def test_the_label_is_written_above_the_box_or_inside_at_the_top_edge() -> None:
     assert inside[4:14, 104:112].any()
 
 
+def test_labels_stay_inside_the_picture() -> None:
+    touched = changed(draw_overlay(blank(200, 300), [found(280, 80, 300, 160)]))
+    assert touched[66:79, 258:278].any()  # left of where the box begins
+
+
 def test_boxes_follow_a_picture_that_is_scaled_down() -> None:
     picture = Picture(np.full((500, 1000, 3), GREY, np.uint8), 2000, 4000)
     jpeg = draw_overlay(picture, [found(2000, 1000, 4000, 2000)], max_side=400)

@@ -27,7 +27,7 @@ from splitcodec.errors import (
     UnknownTask,
     UnsafePack,
 )
-from splitcodec.packs import MeasuredRow, load_pack
+from splitcodec.packs import DEFAULT_PACK, MeasuredRow, load_pack
 from splitcodec.packs import files as pack_files
 from splitcodec.packs.write import PackContents, with_measured, write_pack
 
@@ -281,7 +281,6 @@ def test_measured_rows_change_no_digest(folder: Path) -> None:
 
 def test_every_file_of_the_default_pack_is_the_one_its_manifest_names() -> None:
     pack = load_pack("default")
-    root = Path(pack_files.__file__).parent / "default"
     for name, entry in pack.manifest.codec.graphs.items():
-        assert hashlib.sha256((root / entry.file).read_bytes()).hexdigest() == entry.sha256, name
+        assert hashlib.sha256((DEFAULT_PACK / entry.file).read_bytes()).hexdigest() == entry.sha256, name
     assert "detect" in pack.tasks

@@ -111,7 +111,6 @@ def test_missing_module_of_our_own_is_a_bug_and_stays_one() -> None:
 
 
 def test_unknown_recipe_lists_the_known_ones(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     words = ["train", "codec", "--data", "x", "--teacher", "y", "--out", str(tmp_path), "--recipe", "best"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2

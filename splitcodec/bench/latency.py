@@ -174,5 +174,6 @@ def growth_per_1000(frames: Sequence[int], sizes: Sequence[int | None]) -> float
     half = [(n, size) for n, size in zip(frames, sizes, strict=True) if size is not None][len(frames) // 2 :]
     if len(half) < 2:
         return None
-    slope = np.polynomial.polynomial.polyfit([n for n, _ in half], [size for _, size in half], 1)[1]
-    return float(slope * 1000)
+    counts, bytes_held = (np.array(column, dtype=np.float64) for column in zip(*half, strict=True))
+    counts -= counts.mean()
+    return float(1000 * (counts @ bytes_held) / (counts @ counts))

@@ -3,6 +3,7 @@
 import json
 import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -52,17 +53,11 @@ class Files(Protocol):
 
 
 class TarFiles:
-    """Members of an uncompressed or compressed tar, read on demand."""
+    """Members of an open tar, read on demand."""
 
-    def __init__(self, path: Path) -> None:
-        """DatasetError if path is not a readable tar."""
-        try:
-            self._tar = tarfile.open(path)  # noqa: SIM115 - open as long as this object lives
-            self._members = {
-                member.name.removeprefix("./"): member for member in self._tar if member.isfile()
-            }
-        except (OSError, tarfile.TarError) as error:
-            raise DatasetError(f"{path} is not a readable tar ({error}); give a tar or a folder") from error
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+        self._members = {item.name.removeprefix("./"): item for item in tar if item.isfile()}
 
     def read(self, name: str) -> bytes:
         """The member's bytes; KeyError if there is none of that name."""
@@ -110,6 +105,17 @@ class Dataset:
             raise DatasetError(f"the annotations of {name} are not COCO detection data: {error!r}") from error
         if not self.photos:
             raise DatasetError(f"{name} lists no images; nothing can be measured on it")
+        self._check_references()
+
+    def _check_references(self) -> None:
+        photo_ids = {photo.photo_id for photo in self.photos}
+        category_ids = {category.category_id for category in self.categories}
+        for truth in self.truths:
+            if truth.photo_id not in photo_ids or truth.category_id not in category_ids:
+                raise DatasetError(
+                    f"{self.name} has a box of category {truth.category_id} on image {truth.photo_id};"
+                    " list both under images and categories"
+                )
 
     def read(self, photo: Photo) -> bytes:
         """The photo's file, as it is; DatasetError if it is missing."""
@@ -117,11 +123,20 @@ class Dataset:
         return _first_of(self._files, (*names, photo.file_name), self.name)
 
 
-def open_dataset(path: Path) -> Dataset:
+@contextmanager
+def open_dataset(path: Path) -> Iterator[Dataset]:
     """A tar with images/ and instances.json, or a folder like it or like COCO's own; or DatasetError."""
     if not path.exists():
         raise DatasetError(f"there is no {path}; give a COCO tar or folder with --data")
-    return Dataset(FolderFiles(path) if path.is_dir() else TarFiles(path), path.name)
+    if path.is_dir():
+        yield Dataset(FolderFiles(path), path.name)
+        return
+    with ExitStack() as stack:
+        try:
+            files = TarFiles(stack.enter_context(tarfile.open(path)))
+        except (OSError, tarfile.TarError) as error:
+            raise DatasetError(f"{path} is not a readable tar ({error}); give a tar or a folder") from error
+        yield Dataset(files, path.name)
 
 
 def _first_of(files: Files, names: tuple[str, ...], dataset: str) -> bytes:

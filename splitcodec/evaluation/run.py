@@ -55,7 +55,7 @@ class Progress:
 def evaluate(options: EvalOptions, progress: Progress) -> Report:
     """Measure the teacher, the pack's codec and (if asked) the picture codecs on every photo."""
     started = time.monotonic()
-    pack, dataset = load_pack(options.pack), open_dataset(options.data)
+    pack = load_pack(options.pack)
     section = detection_task(pack, options.task)
     teacher = open_teacher(options.teacher, options.threads)
     rates = options.rates or default_rates(pack.manifest.codec.rate_points)
@@ -65,8 +65,9 @@ def evaluate(options: EvalOptions, progress: Progress) -> Report:
         *codec_systems(pack, options.task, rates, options.engine, options.threads),
         *anchor_systems(pictures, teacher, section.input.fill),
     ]
-    progress.begin(len(systems) * len(dataset.photos))
-    records = measure(dataset, systems, section.input, section.labels, progress.advance)
+    with open_dataset(options.data) as dataset:
+        progress.begin(len(systems) * len(dataset.photos))
+        records = measure(dataset, systems, section.input, section.labels, progress.advance)
     return _report(options, pack, section, dataset, pictures, records, started)
 
 

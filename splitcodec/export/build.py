@@ -74,7 +74,11 @@ def export_tail(graph: TailGraph, feature_channels: int) -> tuple[bytes, float, 
     batch, height, width = EXAMPLE
     torch.manual_seed(3)
     example = torch.randn(batch, feature_channels, height // 8, width // 8)
-    dims = {0: Dim("batch", max=64), 2: 4 * Dim("cell_rows", min=1, max=64), 3: 4 * Dim("cell_columns", min=1, max=64)}
+    dims = {
+        0: Dim("batch", max=64),
+        2: 4 * Dim("cell_rows", min=1, max=64),
+        3: 4 * Dim("cell_columns", min=1, max=64),
+    }
     data = to_onnx(graph, [ExportInput("feature", example, dims)], graph.outputs)
     gap = check_export("tail", data, graph, {"feature": example.numpy()})
     return data, macs_per_pixel(graph, [example]), gap
@@ -85,12 +89,14 @@ def exact_bound(scale: ScaleGraph) -> dict[str, ExactConv]:
     bound = {}
     for i, shift in enumerate(scale.shifts):
         addend = scale.base_worst_case if i == len(scale.shifts) - 1 else 0
-        bound[f"h_s_scale.conv{i}"] = ExactConv(input_limit=grid(i).input_limit, shift=shift, addend_limit=addend)
+        bound[f"h_s_scale.conv{i}"] = ExactConv(
+            input_limit=grid(i).input_limit, shift=shift, addend_limit=addend
+        )
     return bound
 
 
 def prompt_tensors(prompt: TaskPrompt, gains: RateGains, hyper_prior: HyperPrior) -> dict[str, Array]:
-    """Everything a prompt pack carries: convolutions (h_s_scale as integers), gains, index shifts, z tables."""
+    """All a prompt pack carries: convolutions (h_s_scale as integers), gains, index shifts, z tables."""
     tensors = {name: value.detach().float() for name, value in prompt.tensors().items()}
     for i, conv in enumerate(integer_branch("h_s_scale.", tensors, starts_index=False)):
         tensors[f"h_s_scale.conv{i}.weight"], tensors[f"h_s_scale.conv{i}.bias"] = conv.weight, conv.bias
@@ -108,12 +114,19 @@ def hyper_counts(hyper_prior: HyperPrior) -> NDArray[np.int32]:
     symbols = torch.arange(-Z_MAX, Z_MAX + 1, dtype=torch.float32)
     grid_z = symbols[None, None, None, :].repeat(1, channels, 1, 1)
     with torch.no_grad():
-        masses = [hyper_prior.likelihood(grid_z, k)[0, :, 0].double().numpy() for k in range(len(hyper_prior.models))]
+        masses = [
+            hyper_prior.likelihood(grid_z, k)[0, :, 0].double().numpy()
+            for k in range(len(hyper_prior.models))
+        ]
     total = 1 << CDF_BITS
     mass = np.stack(masses)
-    counts = np.maximum(1, np.floor(mass / mass.sum(axis=2, keepdims=True) * (total - mass.shape[2]))).astype(np.int64)
+    counts = np.maximum(1, np.floor(mass / mass.sum(axis=2, keepdims=True) * (total - mass.shape[2]))).astype(
+        np.int64
+    )
     peak = counts.argmax(axis=2)[..., None]
-    np.put_along_axis(counts, peak, np.take_along_axis(counts, peak, 2) + total - counts.sum(2, keepdims=True), 2)
+    np.put_along_axis(
+        counts, peak, np.take_along_axis(counts, peak, 2) + total - counts.sum(2, keepdims=True), 2
+    )
     return counts.astype(np.int32)
 
 

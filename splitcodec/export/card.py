@@ -1,4 +1,7 @@
-"""The model card of a pack: what it is, what it was trained on, what it costs. Measured rows are added after evaluation."""
+"""The model card of a pack: what it is, what it was trained on, what it costs.
+
+Measured rows are added after evaluation.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,17 @@ from splitcodec.packs.write import TaskContents
 EDGE_GRAPHS = ("head", "hyper_encoder", "scale", "quantizer")
 
 
-def model_card(name: str, graphs: CodecGraphs, tasks: Mapping[str, TaskContents], provenance: Provenance) -> str:
+def model_card(
+    name: str, graphs: CodecGraphs, tasks: Mapping[str, TaskContents], provenance: Provenance
+) -> str:
     """Markdown text."""
     macs = graphs.macs_per_pixel
     edge = sum(macs[graph] for graph in EDGE_GRAPHS)
     lines = [
         f"# {name}",
         "",
-        "A universal feature codec with task prompts: the edge sends compressed features, the cloud runs the task tail.",
+        "A universal feature codec with task prompts: the edge sends compressed features, the cloud runs the "
+        "task tail.",
         "",
         "## Cost",
         "Multiplications of the convolutions per pixel of the network input.",
@@ -30,22 +36,25 @@ def model_card(name: str, graphs: CodecGraphs, tasks: Mapping[str, TaskContents]
         *(f"| tail {task} | {contents.tail_macs_per_pixel:.1f} |" for task, contents in tasks.items()),
         "",
         "## Prompts",
-        *(
-            f"- {task}: {sum(v.size for k, v in contents.tensors.items() if not k.startswith('rate.')):,} parameters"
-            for task, contents in tasks.items()
-        ),
+        *(f"- {task}: {_parameters(contents):,} parameters" for task, contents in tasks.items()),
         "",
         "## Training",
         *(f"- teacher {t.name}: {t.origin}, {t.licence}; {t.changes}" for t in provenance.teachers),
         *(f"- data {d.name}: {d.items} photos from {d.origin}; terms: {d.licence}" for d in provenance.data),
         *(
-            f"- stage {s.name}: {s.steps} steps of batch {s.batch}, {s.seconds / 60:.0f} minutes on {s.machine}"
+            f"- stage {s.name}: {s.steps} steps of batch {s.batch}, {s.seconds / 60:.0f} minutes on "
+            f"{s.machine}"
             for s in provenance.stages
         ),
     ]
     if provenance.notes:
         lines += ["", provenance.notes]
     return "\n".join([*lines, ""])
+
+
+def _parameters(contents: TaskContents) -> int:
+    """Learnt numbers of a prompt's convolutions."""
+    return sum(array.size for name, array in contents.tensors.items() if not name.startswith("rate."))
 
 
 def with_rows(card: str, rows: tuple[MeasuredRow, ...], command: str, pack_digest: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,11 +13,18 @@ import torch
 from torch import Tensor
 
 import splitcodec
-from splitcodec.export.build import CodecGraphs, export_codec, export_tail, prompt_tensors
+from splitcodec.export.build import Array, CodecGraphs, export_codec, export_tail, prompt_tensors
 from splitcodec.export.card import model_card
 from splitcodec.export.graphs import TailGraph
 from splitcodec.models.sizes import SIZES
-from splitcodec.packs.schema import InputConvention, Manifest, Provenance, TeacherOrigin, TrainingData, TrainingStage
+from splitcodec.packs.schema import (
+    InputConvention,
+    Manifest,
+    Provenance,
+    TeacherOrigin,
+    TrainingData,
+    TrainingStage,
+)
 from splitcodec.packs.write import PackContents, TaskContents, write_pack
 from splitcodec.training.checkpoint import load_modules
 from splitcodec.training.prompt_run import TaskParts, task_parts
@@ -25,7 +33,10 @@ from splitcodec.training.teacher import YOLOX
 
 @dataclass(frozen=True)
 class PackSources:
-    """Files a pack is made from. task_file None: stage 1 only, the prompt does nothing and the tail is the teacher's."""
+    """Files a pack is made from.
+
+    task_file None: stage 1 only, the prompt does nothing and the tail is the teacher's.
+    """
 
     codec_file: Path
     task_file: Path | None
@@ -60,16 +71,16 @@ def export_pack(sources: PackSources, folder: Path, provenance: Provenance) -> M
     return write_pack(folder, contents)
 
 
-def _detect_task(sources: PackSources, parts: TaskParts, arrays: dict[str, object]) -> TaskContents:
+def _detect_task(sources: PackSources, parts: TaskParts, arrays: Mapping[str, Array]) -> TaskContents:
     tail, macs, _gap = export_tail(
         TailGraph(parts.adapter, parts.tail, YOLOX.outputs), parts.codec.sizes.feature_channels
     )
     return TaskContents(
-        tensors=arrays,  # type: ignore[arg-type]
+        tensors=arrays,
         tail=tail,
         tail_macs_per_pixel=macs,
         input=InputConvention(height=416, width=416, fit="letterbox", fill=114),
-        labels=tuple(sources.labels_file.read_text(encoding="utf-8").split("\n")[:80]),
+        labels=tuple(sources.labels_file.read_text(encoding="utf-8").splitlines()),
         postprocess="yolox",
     )
 
@@ -83,7 +94,11 @@ def run_provenance(sources: PackSources, data: list[TrainingData], notes: str) -
         run = json.loads((file.parent / "run.json").read_text(encoding="utf-8"))
         stages.append(
             TrainingStage(
-                name=name, steps=run["steps"], batch=run["batch"], seconds=run["seconds"], machine=run["machine"]
+                name=name,
+                steps=run["steps"],
+                batch=run["batch"],
+                seconds=run["seconds"],
+                machine=run["machine"],
             )
         )
     teacher = TeacherOrigin(
@@ -92,7 +107,8 @@ def run_provenance(sources: PackSources, data: list[TrainingData], notes: str) -
         origin="YOLOX by Megvii, yolox_nano.onnx",
         licence="Apache-2.0",
         sha256=hashlib.sha256(sources.teacher_file.read_bytes()).hexdigest(),
-        changes="split at feat_s8; the layers behind it are fine-tuned as the task tail against the teacher's outputs",
+        changes="split at feat_s8; the layers behind it are fine-tuned as the task tail against the "
+        "teacher's outputs",
     )
     return Provenance(
         created=date.today().isoformat(),

@@ -1,4 +1,7 @@
-"""The exported graphs: tensors in, tensors out, prompts and gains as inputs. They call the models, they repeat nothing."""
+"""The exported graphs: tensors in, tensors out, prompts and gains as inputs.
+
+They call the models, they repeat nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,12 @@ from splitcodec.training.teacher import NamedOutputs
 
 def prompt_names(codec: FeatureCodec, *groups: str) -> list[str]:
     """Names of a group's prompt tensors, in the order the graphs take them."""
-    return [f"{g}.conv{i}.{part}" for g in groups for i in range(len(codec.layout[g])) for part in ("weight", "bias")]
+    return [
+        f"{g}.conv{i}.{part}"
+        for g in groups
+        for i in range(len(codec.layout[g]))
+        for part in ("weight", "bias")
+    ]
 
 
 class CodecGraph(nn.Module):
@@ -106,7 +114,9 @@ class ScaleGraph(CodecGraph):
 
     def forward(self, z_symbols: Tensor, rate_shift: Tensor, *prompt: Tensor) -> Tensor:
         base = [getattr(self, f"{part}{i}") for i in range(len(self.shifts)) for part in ("weight", "bias")]
-        total = self._sum(z_symbols, base, self.base_layout) + self._sum(z_symbols, list(prompt), self.prompt_layout)
+        total = self._sum(z_symbols, base, self.base_layout) + self._sum(
+            z_symbols, list(prompt), self.prompt_layout
+        )
         index = F.pixel_shuffle(requantize(total, self.shifts[-1]), 2)
         return torch.clamp(index + rate_shift, 0.0, float(SIGMA_LEVELS - 1))
 
@@ -136,4 +146,12 @@ class TailGraph(nn.Module):
         return tuple(values[name] for name in self.outputs)
 
 
-__all__ = ["DecoderGraph", "HeadGraph", "HyperEncoderGraph", "QuantizerGraph", "ScaleBranch", "ScaleGraph", "TailGraph"]
+__all__ = [
+    "DecoderGraph",
+    "HeadGraph",
+    "HyperEncoderGraph",
+    "QuantizerGraph",
+    "ScaleBranch",
+    "ScaleGraph",
+    "TailGraph",
+]

@@ -1,8 +1,8 @@
 """Integer form of the exact scale branch: weights rounded to a power-of-two grid, every bound asserted.
 
-With activation grid 1/16 and weight grid 2**-p an accumulator counts units of 2**-p (first layer, whose inputs are plain
-integers) or 2**-(p+4); the shift that brings it back is exact. The last layers of base and prompt add up before they are
-rounded, so each gets half of the float32 range.
+With activation grid 1/16 and weight grid 2**-p an accumulator counts units of 2**-p (first layer, whose
+inputs are plain integers) or 2**-(p+4); the shift that brings it back is exact. The last layers of base and
+prompt add up before they are rounded, so each gets half of the float32 range.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ def grid(i: int) -> Grid:
 
 
 def integer_conv(i: int, name: str, weight: Tensor, bias: Tensor, starts_index: bool = False) -> IntegerConv:
-    """Round one trained convolution onto its grid; InexactScaleBranch if an output channel could leave float32's integers.
+    """Round one trained convolution onto its grid.
 
-    starts_index: add the index every codec starts from (the base's last convolution only).
+    starts_index: add the index every codec starts from (the base's last convolution only). Raises
+    InexactScaleBranch if a sum of an output channel could leave the integers float32 holds.
     """
     layout = grid(i)
     whole = torch.floor(weight.detach().double() * layout.weight_scale + 0.5)
@@ -66,8 +67,8 @@ def integer_conv(i: int, name: str, weight: Tensor, bias: Tensor, starts_index: 
     conv = IntegerConv(whole.float(), offset.float(), layout.input_limit, layout.shift, layout.limit)
     if conv.worst_case() >= layout.limit:
         raise InexactScaleBranch(
-            f"{name}: sum|w|*{layout.input_limit} + |b| + 2**{layout.shift - 1} is {conv.worst_case()}, limit "
-            f"{layout.limit}; train with smaller weights in this layer"
+            f"{name}: sum|w|*{layout.input_limit} + |b| + 2**{layout.shift - 1} is {conv.worst_case()}, "
+            f"limit {layout.limit}; train with smaller weights in this layer"
         )
     return conv
 

@@ -83,9 +83,9 @@ def _dynamic_shapes(graph: nn.Module, inputs: Sequence[ExportInput]) -> tuple[ob
 def check_export(
     name: str, data: bytes, graph: nn.Module, inputs: Mapping[str, NDArray[np.float32]], exact: bool = False
 ) -> float:
-    """Largest gap between ONNX Runtime and torch relative to the output's size; ExportMismatch over the limit.
+    """Largest gap between ONNX Runtime and torch relative to the output's size.
 
-    exact: not one output may differ.
+    exact: not one output may differ. Raises ExportMismatch over the limit.
     """
     session = open_session(data, name=name, exact=exact)
     found = list(session.run(inputs).values())

@@ -1,7 +1,7 @@
-"""The universal feature codec in torch: transforms, rate gains, prompts and entropy models, put together once.
+"""The universal feature codec in torch: transforms, gains, prompts and entropy models, put together once.
 
-x -> g_a (+prompt) * gain -> y ; y -> h_a (+prompt) * gain -> z ; z -> exact scale branch -> sigma ; z -> mean support
--> context -> means ; y_hat -> LRCP -> / gain -> g_s (+prompt) -> h^.
+x -> g_a (+prompt) * gain -> y ; y -> h_a (+prompt) * gain -> z ; z -> exact scale branch -> sigma ; z -> mean
+support -> context -> means ; y_hat -> LRCP -> / gain -> g_s (+prompt) -> h^.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CodedFeature:
 
 
 class RateGains(nn.Module):
-    """K rate points as per-channel gains of y and z and a shift of the sigma index (gain units, Cui et al.)."""
+    """K rate points: per-channel gains of y and z, and a shift of the sigma index (Cui et al.)."""
 
     def __init__(self, sizes: CodecSizes) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class FeatureCodec(nn.Module):
         self.g_s = Synthesis(sizes)
         layout = prompt_layout(sizes)
         self.layout = layout
-        # Branches without parameters of their own: only their arithmetic is used, the tensors come with the call.
+        # A plain dict: only the branches' arithmetic is used, the tensors come with the call.
         self.bend = {group: PromptBranch(group, convs) for group, convs in layout.items()}
 
     def head(self, image: Tensor, gain_y: Tensor, prompt: Mapping[str, Tensor]) -> Tensor:
@@ -87,12 +87,16 @@ class FeatureCodec(nn.Module):
         z = (self.h_a(y) + self.bend["h_a"].run(y, prompt)) * gain_z
         return torch.clamp(z, -Z_MAX, Z_MAX)
 
-    def support(self, z_symbols: Tensor, gain_z_inv: Tensor, prompt: Mapping[str, Tensor], y: Tensor) -> Tensor:
+    def support(
+        self, z_symbols: Tensor, gain_z_inv: Tensor, prompt: Mapping[str, Tensor], y: Tensor
+    ) -> Tensor:
         """z symbols -> mean support at half the latent's size; y gives that size."""
         half = y[:, :, ::2, ::2]
         return self.mean(z_symbols * gain_z_inv, self.bend["h_s_mean"], prompt, half)
 
-    def reconstruct(self, symbols: Tensor, means: Tensor, gain_y_inv: Tensor, prompt: Mapping[str, Tensor]) -> Tensor:
+    def reconstruct(
+        self, symbols: Tensor, means: Tensor, gain_y_inv: Tensor, prompt: Mapping[str, Tensor]
+    ) -> Tensor:
         """symbols, means (N, Cy, h, w) -> feature (N, Ch, 2h, 2w)."""
         y_hat = symbols + means
         y_hat = (y_hat + self.lrcp(means, y_hat)) * gain_y_inv
@@ -118,11 +122,16 @@ class FeatureCodec(nn.Module):
 
 
 class HyperPrior(nn.Module):
-    """Factorised density of z, one per rate point: compressai's EntropyBottleneck, evaluated at integers at export."""
+    """Factorised density of z, one per rate point: compressai's EntropyBottleneck.
+
+    Evaluated at integers at export.
+    """
 
     def __init__(self, sizes: CodecSizes) -> None:
         super().__init__()
-        from compressai.entropy_models import EntropyBottleneck  # not importable beside a CPU-only torchvision
+        from compressai.entropy_models import (
+            EntropyBottleneck,  # not importable beside a CPU-only torchvision
+        )
 
         self.models = nn.ModuleList(
             [EntropyBottleneck(sizes.hyper_channels, init_scale=6) for _ in range(sizes.rate_points)]
@@ -138,7 +147,7 @@ class HyperPrior(nn.Module):
         return mass.reshape(c, n, h, w).permute(1, 0, 2, 3)
 
     def forward(self, z: Tensor, points: Tensor) -> Tensor:
-        """z (N, Cz, h, w), noisy -> bits (N,). Samples come in rate order: N/K of each point, lowest first."""
+        """z (N, Cz, h, w), noisy -> bits (N,). Samples in rate order: N/K of each point, lowest first."""
         share = z.shape[0] // len(self.models)
         masses = [self.likelihood(z[k * share : (k + 1) * share], k) for k in range(len(self.models))]
         mass = torch.cat(masses).clamp_min(MIN_LIKELIHOOD)

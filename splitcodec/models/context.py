@@ -1,12 +1,15 @@
-"""Means of the latent: hyper mean support plus the four-step spatial-channel context (SC-AR FCM, production form).
+"""Means of the latent: hyper mean support plus the four-step spatial-channel context.
 
-The latent is seen in polyphase form, (N, 4Cy, h/2, w/2): channel c*4+p is channel c at position p of each 2x2 cell.
-Step i decodes, of channel quarter q, position (q + i) mod 4: every step touches every quarter at another place, so
-later steps see both spatial neighbours and other channels. The context refines means only; scales come from the exact
-branch, hence all symbols decode in one rANS call and a small float difference moves y_hat by no more than itself.
+This is the production form of the paper's SC-AR FCM.
 
-Sources: Shen & Liu section 3.2 (spatial-channel order), four steps as in DCVC-RT/UF; the 24-step form is slower and
-couples distant quadrants.
+The latent is seen in polyphase form, (N, 4Cy, h/2, w/2): channel c*4+p is channel c at position p of each 2x2
+cell. Step i decodes, of channel quarter q, position (q + i) mod 4: every step touches every quarter at
+another place, so later steps see both spatial neighbours and other channels. The context refines means only;
+scales come from the exact branch, hence all symbols decode in one rANS call and a small float difference
+moves y_hat by no more than itself.
+
+Sources: Shen & Liu section 3.2 (spatial-channel order), four steps as in DCVC-RT/UF; the 24-step form is
+slower and couples distant quadrants.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ def step_channels(latent_channels: int) -> list[list[int]]:
 
 
 class MeanSupport(nn.Module):
-    """h_s, mean path: z_hat (N, Cz, hz, wz) -> support (N, M, h/2, w/2), cropped to the latent's half size."""
+    """h_s, mean path: z_hat (N, Cz, hz, wz) -> support (N, M, h/2, w/2), cropped to half the latent."""
 
     def __init__(self, sizes: CodecSizes, width: int = 96) -> None:
         super().__init__()
@@ -40,7 +43,9 @@ class MeanSupport(nn.Module):
         self.up = nn.Conv2d(width, 4 * width, 1)
         self.out = nn.Conv2d(width, sizes.mean_channels, 3, padding=1)
 
-    def forward(self, z_hat: Tensor, branch: PromptBranch, prompt: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    def forward(
+        self, z_hat: Tensor, branch: PromptBranch, prompt: Mapping[str, Tensor], like: Tensor
+    ) -> Tensor:
         x = activate(F.pixel_shuffle(self.up(activate(self.enter(z_hat))), 2))
         x = self.out(x) + branch.run(z_hat, prompt)
         return x[:, :, : like.shape[2], : like.shape[3]]
@@ -66,7 +71,10 @@ class SpatialChannelContext(nn.Module):
         super().__init__()
         y, support = sizes.latent_channels, sizes.mean_channels
         self.steps = nn.ModuleList(
-            [StepMean(support if i == 0 else support + 4 * y, sizes.context_channels, y) for i in range(STEPS)]
+            [
+                StepMean(support if i == 0 else support + 4 * y, sizes.context_channels, y)
+                for i in range(STEPS)
+            ]
         )
         order = step_channels(y)
         flat = [channel for channels in order for channel in channels]
@@ -84,7 +92,10 @@ class SpatialChannelContext(nn.Module):
         return self.steps[step](inputs)
 
     def quantize(self, y: Tensor, support: Tensor, limit: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """y, support, symbol limit (N, Cy, h, w) -> symbols, means, both (N, Cy, h, w); rounds straight through."""
+        """y, support, symbol limit (N, Cy, h, w) -> symbols, means, both (N, Cy, h, w).
+
+        Rounds straight through.
+        """
         folded = F.pixel_unshuffle(y, 2)
         bound = None if limit is None else F.pixel_unshuffle(limit, 2)
         symbols: list[Tensor] = []

@@ -1,12 +1,14 @@
 """The scale branch of h_s: z symbols -> sigma index, integer-exact on every machine.
 
-Everything that decides a probability is an integer. Activations are integers in [0, 255], weights are integers at
-export, and for every output channel  sum|w|*A + |b| + 2**(s-1) < limit <= 2**24, so each product and each partial sum,
-in any order, is an integer that float32 holds exactly. Requantisation is  floor((acc + 2**(s-1)) * 2**-s): exact too.
-Only clamp and ReLU occur. In training the same grid is simulated with straight-through rounding; weights stay float,
-because their integer form has 10 or more bits and costs nothing measurable.
+Everything that decides a probability is an integer. Activations are integers in [0, 255], weights are
+integers at export, and for every output channel sum|w|*A + |b| + 2**(s-1) < limit <= 2**24, so each product
+and each partial sum, in any order, is an integer that float32 holds exactly. Requantisation is
+`floor((acc + 2**(s-1)) * 2**-s)`: exact too. Only clamp and ReLU occur. In training the same grid is
+simulated with straight-through rounding; weights stay float, because their integer form has 10 or more bits
+and costs nothing measurable.
 
-Sources: integer networks (Balle 2019), IntConv2d of CompressAI-Vision with its statistical bound replaced by a hard one.
+Sources: integer networks (Balle 2019), IntConv2d of CompressAI-Vision with its statistical bound replaced by
+a hard one.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def act(x: Tensor) -> Tensor:
 
 
 class ScaleBranch(nn.Module):
-    """z symbols (N, Cz, hz, wz) -> sigma index (N, Cy, 4hz, 4wz), continuous in training, integer at export."""
+    """z symbols (N, Cz, hz, wz) -> sigma index (N, Cy, 4hz, 4wz), continuous; integer at export."""
 
     def __init__(self, sizes: CodecSizes, width: int = 64) -> None:
         super().__init__()
@@ -53,13 +55,17 @@ class ScaleBranch(nn.Module):
             PromptConv(width, 4 * sizes.latent_channels),
         )
         for i, conv in enumerate(self.layout):
-            setattr(self, f"conv{i}", nn.Conv2d(conv.inputs, conv.outputs, conv.kernel, padding=conv.kernel // 2))
+            setattr(
+                self, f"conv{i}", nn.Conv2d(conv.inputs, conv.outputs, conv.kernel, padding=conv.kernel // 2)
+            )
 
     def tensors(self) -> dict[str, Tensor]:
         """`conv0.weight` ... -> parameters."""
         return dict(self.named_parameters())
 
-    def forward(self, z: Tensor, prompt: Mapping[str, Tensor], prompt_layout: tuple[PromptConv, ...]) -> Tensor:
+    def forward(
+        self, z: Tensor, prompt: Mapping[str, Tensor], prompt_layout: tuple[PromptConv, ...]
+    ) -> Tensor:
         base = _trunk(z, self.tensors(), "", self.layout)
         bend = _trunk(z, prompt, "h_s_scale.", prompt_layout)
         return F.pixel_shuffle(base + bend, 2) * INDEX_UNIT + INDEX_START
@@ -76,7 +82,7 @@ def _trunk(z: Tensor, tensors: Mapping[str, Tensor], prefix: str, layout: tuple[
 
 @dataclass(frozen=True)
 class IntegerConv:
-    """One exported convolution: integer-valued float32 weight and bias, its input limit A, shift s and bound."""
+    """One exported convolution: integer-valued float32 weight and bias, input limit A, shift s, bound."""
 
     weight: Tensor
     bias: Tensor

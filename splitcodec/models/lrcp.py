@@ -1,8 +1,9 @@
-"""Latent residual cross-attention prediction: what rounding took from y, guessed from the means and the neighbours.
+"""Latent residual cross-attention prediction: what rounding took from y, guessed from its surroundings.
 
-Q comes from the mean support, K and V from the decoded latent; every position attends to its 3x3 neighbourhood, so any
-picture size works without windows or padding rules. Then 0.5*tanh, because a rounding residual lies in [-0.5, 0.5]
-(Minnen & Singh 2020). The last layer starts at zero. Decoder only: it never touches what the entropy coder needs.
+Q comes from the mean support, K and V from the decoded latent; every position attends to its 3x3
+neighbourhood, so any picture size works without windows or padding rules. Then 0.5*tanh, because a rounding
+residual lies in [-0.5, 0.5] (Minnen & Singh 2020). The last layer starts at zero. Decoder only: it never
+touches what the entropy coder needs.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ class ResidualPrediction(nn.Module):
         for head in range(heads):
             sums[head, head * (width // heads) : (head + 1) * (width // heads)] = (width // heads) ** -0.5
         self.register_buffer("sums", sums[:, :, None, None], persistent=False)
-        self.register_buffer("spread", (sums.t() > 0).float()[:, :, None, None].contiguous(), persistent=False)
+        self.register_buffer(
+            "spread", (sums.t() > 0).float()[:, :, None, None].contiguous(), persistent=False
+        )
 
     def forward(self, means: Tensor, y_hat: Tensor) -> Tensor:
         query = self.query(means)
         keys = _neighbourhood(self.key(y_hat))
         values = _neighbourhood(self.value(y_hat))
-        # Per head and neighbour a score; heads are summed by a 1x1 kernel so that no reshape depends on the size.
+        # A score per head and neighbour; a 1x1 kernel sums a head, so no reshape depends on the size.
         scores = torch.stack([F.conv2d(query * key, self.sums) for key in keys])
         weights = torch.softmax(scores, dim=0)
         mixed = sum(F.conv2d(weights[i], self.spread) * value for i, value in enumerate(values))

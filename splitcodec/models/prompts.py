@@ -1,10 +1,11 @@
-"""Parallel task prompts: out = base(x) + prompt(x), four convolutions each, only the last one starting at zero.
+"""Parallel task prompts: out = base(x) + prompt(x), four convolutions each, only the last starting at zero.
 
-Starting all four at zero, as Shen & Liu print it, is a dead network: no weight but the last bias ever receives a
-gradient. With only the last one at zero the output equals the base bit for bit and every weight learns.
+Starting all four at zero, as Shen & Liu print it, is a dead network: no weight but the last bias ever
+receives a gradient. With only the last one at zero the output equals the base bit for bit and every weight
+learns.
 
-A prompt's weights are arguments, not state, of the arithmetic: `PromptBranch.run` takes them as a mapping, so that an
-exported graph has them as inputs and one session serves every task.
+A prompt's weights are arguments, not state, of the arithmetic: `PromptBranch.run` takes them as a mapping, so
+that an exported graph has them as inputs and one session serves every task.
 """
 
 from __future__ import annotations
@@ -132,5 +133,5 @@ class TaskPrompt(nn.Module):
         """Every prompt tensor of the task under its prompt-pack name."""
         merged: dict[str, Tensor] = {}
         for branch in self.branches.values():
-            merged.update(branch.tensors())  # type: ignore[operator]
+            merged.update(branch.tensors())
         return merged

@@ -1,4 +1,6 @@
-"""The four transforms of the universal codec (g_a, h_a, g_s; h_s lives in exact.py and context.py) and the extractor.
+"""The transforms g_a, h_a and g_s of the universal codec, and the extractor.
+
+h_s lives in exact.py (scales) and context.py (means).
 
 Sources: mean-scale hyperprior layout as in Parallel Task-Prompts ICM (Shen & Liu, section 3), made cheap by
 pixel-unshuffle 8 and depthwise blocks as in DCVC-UF.
@@ -33,7 +35,7 @@ class Analysis(nn.Module):
 
 
 class HyperAnalysis(nn.Module):
-    """h_a: latent after its gain (N, Cy, h, w) -> hyper-latent (N, Cz, ceil(h/4), ceil(w/4)), before rounding."""
+    """h_a: latent after its gain (N, Cy, h, w) -> hyper-latent (N, Cz, ceil(h/4), ceil(w/4)), unrounded."""
 
     def __init__(self, sizes: CodecSizes, width: int = 64) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class Synthesis(nn.Module):
 
 
 class ImageExtractor(nn.Module):
-    """Stage 1's extractor: four convolutions that turn h^ (N, Ch, H/8, W/8) back into a picture (N, 3, H, W)."""
+    """Stage 1's extractor: four convolutions, h^ (N, Ch, H/8, W/8) -> picture (N, 3, H, W)."""
 
     def __init__(self, feature_channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file of weights, optimiser moments and averages, and a JSON line of where the run stands.
+"""Checkpoints: one safetensors file of weights, optimiser moments and averages, and where the run stands.
 
 No pickle: a checkpoint can be handed on without trusting its maker.
 """
@@ -25,7 +25,11 @@ class Progress:
 
 
 def save_checkpoint(
-    path: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Adam | None, average: list[Tensor], done: Progress
+    path: Path,
+    modules: dict[str, nn.Module],
+    optimiser: torch.optim.Adam | None,
+    average: list[Tensor],
+    done: Progress,
 ) -> None:
     """Write weights, Adam moments and the weight average atomically (a killed run keeps its last file)."""
     tensors: dict[str, Tensor] = {}
@@ -34,10 +38,14 @@ def save_checkpoint(
     for i, value in enumerate(average):
         tensors[f"average/{i}"] = value.contiguous()
     if optimiser is not None:
-        for i, state in enumerate(optimiser.state.values()):
-            tensors[f"adam/{i}/mean"], tensors[f"adam/{i}/square"] = state["exp_avg"], state["exp_avg_sq"]
+        parameters = (p for group in optimiser.param_groups for p in group["params"])
+        for i, state in enumerate(map(optimiser.state.get, parameters)):
+            if state:  # a parameter that never had a gradient has none
+                tensors[f"adam/{i}/mean"], tensors[f"adam/{i}/square"] = state["exp_avg"], state["exp_avg_sq"]
     partial = path.with_suffix(".partial")
-    save_file(tensors, str(partial), metadata={"steps": json.dumps(done.steps), "seconds": json.dumps(done.seconds)})
+    save_file(
+        tensors, str(partial), metadata={"steps": json.dumps(done.steps), "seconds": json.dumps(done.seconds)}
+    )
     os.replace(partial, path)
 
 
@@ -45,7 +53,11 @@ def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
     """Load weights; a missing or an extra tensor of a named module is an error."""
     tensors = load_file(str(path))
     for name, module in modules.items():
-        state = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
+        state = {
+            key.removeprefix(f"{name}/"): value
+            for key, value in tensors.items()
+            if key.startswith(f"{name}/")
+        }
         module.load_state_dict(state, strict=True)
 
 

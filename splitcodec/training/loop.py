@@ -1,4 +1,4 @@
-"""The loop every training run shares: schedule, warm-up, weight average, log, checkpoint, resume, progress bar."""
+"""The loop every training run shares: schedule, weight average, log, checkpoint, resume, progress bar."""
 
 from __future__ import annotations
 
@@ -90,7 +90,10 @@ class Trainer:
         """Run step_fn(weight of the rate term) to the end; leaves averaged weights in final.safetensors."""
         schedule = Schedule(self._run, self._done)
         step, saved = self._done.steps, time.monotonic()
-        with (self._run.folder / "log.jsonl").open("a") as log, tqdm(total=self._run.steps, initial=step) as bar:
+        with (
+            (self._run.folder / "log.jsonl").open("a") as log,
+            tqdm(total=self._run.steps, initial=step) as bar,
+        ):
             while (progress := schedule.progress(step)) < 1.0:
                 result = self._update(step_fn, schedule, progress, step)
                 if step % LOG_EVERY == 0:
@@ -128,7 +131,12 @@ class Trainer:
                 parameter.copy_(value)
         save_checkpoint(self._run.folder / "final.safetensors", self._modules, None, [], done)
         machine = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
-        summary = {"steps": done.steps, "batch": self._run.batch, "seconds": round(done.seconds, 1), "machine": machine}
+        summary = {
+            "steps": done.steps,
+            "batch": self._run.batch,
+            "seconds": round(done.seconds, 1),
+            "machine": machine,
+        }
         (self._run.folder / "run.json").write_text(json.dumps(summary) + "\n")
 
 

@@ -1,8 +1,9 @@
 """The loss terms, each a named function of plain tensors, tested against hand-worked values.
 
-Numbers in brackets are the equations of Parallel Task-Prompts ICM (Shen & Liu). The paper's detector has anchors and
-boxes with IoU > 0.5; an anchor-free head has cells, so the teacher's objectness says how much a cell counts, and N_b is
-the sum of it. Classes and objectness are independent sigmoids: KL and cross-entropy are per-class Bernoulli.
+Numbers in brackets are the equations of Parallel Task-Prompts ICM (Shen & Liu). The paper's detector has
+anchors and boxes with IoU > 0.5; an anchor-free head has cells, so the teacher's objectness says how much a
+cell counts, and N_b is the sum of it. Classes and objectness are independent sigmoids: KL and cross-entropy
+are per-class Bernoulli.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ BOX_BETA = 1.0 / 9.0
 
 
 def feature_error(feature: Tensor, target: Tensor, statistics: SplitStatistics) -> Tensor:
-    """(3), per sample (N,): half plain normalised MSE per channel, half weighted by what the tail is sensitive to.
+    """(3), per sample (N,): normalised squared error of the split tensor.
+
+    Half plain normalised MSE per channel, half weighted by what the tail is sensitive to.
 
     0 is perfect; a constant mean feature gives about 1.
     """
@@ -29,8 +32,10 @@ def feature_error(feature: Tensor, target: Tensor, statistics: SplitStatistics) 
     return 0.5 * plain + 0.5 * (error * weight).sum(dim=1) / (weight * statistics.variance).sum()
 
 
-def deep_error(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], names: tuple[str, ...]) -> Tensor:
-    """Mean over inner tensors of the normalised MSE, per sample (N,) (Entropic Student compares deeper layers)."""
+def deep_error(
+    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], names: tuple[str, ...]
+) -> Tensor:
+    """Mean over inner tensors of the normalised MSE, per sample (N,); Entropic Student compares them too."""
     terms = []
     for name in names:
         target = teacher[name]
@@ -50,7 +55,10 @@ def bernoulli_kl(student_logit: Tensor, teacher_logit: Tensor) -> Tensor:
 def detection_errors(
     student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], spec: TeacherSpec
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Objectness, class and box terms, each per sample (N,), divided by N_b + 1, N_b = summed teacher objectness."""
+    """Objectness, class and box terms, each per sample (N,), divided by N_b + 1.
+
+    N_b is the summed objectness of the teacher.
+    """
     n = teacher[f"obj_logit_{spec.levels[0]}"].shape[0]
     objectness, classes, boxes, count = (torch.zeros(n) for _ in range(4))
     device = teacher[f"obj_logit_{spec.levels[0]}"].device

@@ -1,7 +1,7 @@
 """Unlabelled photos as training crops: random scale, place, flip, brightness, and four-photo mosaics.
 
-A photo is scaled as a camera frame is on its way to the network (0.35 to 1.25 of its stored size) and what it does not
-cover is filled with 114, exactly what the letterbox of the detector's input does.
+A photo is scaled as a camera frame is on its way to the network (0.35 to 1.25 of its stored size) and what it
+does not cover is filled with 114, exactly what the letterbox of the detector's input does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def read_photos(sources: list[Path]) -> list[np.ndarray]:
             with Image.open(io.BytesIO(data)) as picture:
                 photos.append(np.asarray(picture.convert("RGB")))
     if not photos:
-        raise FileNotFoundError(f"no photos in {[str(s) for s in sources]}; expected {SUFFIXES} in a tar or a folder")
+        raise FileNotFoundError(
+            f"no photos in {[str(s) for s in sources]}; expected {SUFFIXES} in a tar or a folder"
+        )
     return photos
 
 

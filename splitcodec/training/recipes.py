@@ -1,7 +1,8 @@
 """Named recipes: every rate point, every weight and the length of a run, on one screen.
 
-lambda multiplies bits per pixel: the largest belongs to rate point 0, the smallest rate. The rate term is warmed up from
-2 % to full weight over the first third of a run; at full weight from the first step a codec learns to send nothing.
+lambda multiplies bits per pixel: the largest belongs to rate point 0, the smallest rate. The rate term is
+warmed up from 2 % to full weight over the first third of a run; at full weight from the first step a codec
+learns to send nothing.
 """
 
 from __future__ import annotations
@@ -39,6 +40,19 @@ STAGE1 = {
         learning_rate=2e-3,
         image_weight=2.0,
     ),
+    # Goes on from `nano` (--start): the deeper layers of the teacher say which feature errors matter.
+    "nano-deep": Recipe(
+        "nano-deep",
+        "nano",
+        steps=3_000,
+        lambdas=(3.2, 1.2, 0.42, 0.14),
+        learning_rate=1e-3,
+        seed=43,
+        image_weight=2.0,
+        feature_weight=0.5,
+        deep_weight=1.0,
+        warm_up_share=0.02,
+    ),
     # The paper's stage 1 alone: picture only.
     "paper-stage1": Recipe(
         "paper-stage1",
@@ -57,10 +71,11 @@ STAGE2 = {
         steps=3_000,
         lambdas=(6.4, 2.4, 0.84, 0.28),
         learning_rate=1e-3,
-        feature_weight=0.5,
+        seed=44,
+        feature_weight=0.3,
         deep_weight=1.0,
         head_weight=1.0,
         tail_rate=0.2,
-        warm_up_share=0.1,
+        warm_up_share=0.02,
     ),
 }

@@ -1,4 +1,4 @@
-"""Teachers cut in two at a named tensor: a frozen head that gives the target feature, and a trainable tail."""
+"""Teachers cut in two at a named tensor: a frozen head that gives the target feature, a trainable tail."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class NamedOutputs(nn.Module):
 
 
 class Teacher(nn.Module):
-    """Frozen teacher: `split(image)` gives the target feature, `tail(feature)` everything the losses compare."""
+    """Frozen teacher: `split(image)` gives the target, `tail(feature)` everything the losses compare."""
 
     def __init__(self, path: Path, spec: TeacherSpec) -> None:
         super().__init__()
@@ -97,14 +97,16 @@ def _with_fixed_upsampling(graph: fx.GraphModule) -> fx.GraphModule:
             continue
         values = graph.get_buffer(node.kwargs["scales"].target).tolist()
         if values != [1.0, 1.0, 2.0, 2.0]:
-            raise ValueError(f"{node.target} resizes by {values}; only doubling of height and width is supported")
+            raise ValueError(
+                f"{node.target} resizes by {values}; only doubling of height and width is supported"
+            )
         graph.set_submodule(node.target, Upsample2())
     return graph
 
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """Per channel of the split tensor: variance, and mean squared gradient of the tail's outputs (both (Ct,))."""
+    """Per channel of the split tensor, both (Ct,): variance, and mean squared gradient of the outputs."""
 
     variance: Tensor
     sensitivity: Tensor
@@ -124,7 +126,9 @@ def split_statistics(teacher: Teacher, batches: list[Tensor]) -> SplitStatistics
             confidence = torch.sigmoid(out[f"obj_logit_{level}"]).detach()
             for kind in ("obj_logit", "cls_logit", "box"):
                 value = out[f"{kind}_{level}"]
-                signs = torch.randint_like(value, 2) * 2 - 1  # random signs: squared gradients add up per output
+                signs = (
+                    torch.randint_like(value, 2) * 2 - 1
+                )  # random signs: squared gradients add up per output
                 scalar = scalar + (value * signs * (confidence + 0.02)).sum()
         (grad,) = torch.autograd.grad(scalar, feature)
         gradients.append(grad.square().mean(dim=(0, 2, 3)))

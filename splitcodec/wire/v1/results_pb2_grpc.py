@@ -71,7 +71,7 @@ class ResultsServicer:
     def Watch(self, request, context):
         """Results as they are committed, each once, in commit order (so in order per camera). Keep the cursor of the last
         result and pass it as after_cursor to go on without a gap or a repeat. OUT_OF_RANGE when the results after that
-        cursor are no longer kept.
+        cursor are no longer kept. The initial metadata `splitcodec-cursor` is sent at once: the cursor it starts after.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

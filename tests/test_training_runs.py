@@ -1,0 +1,130 @@
+"""A whole run through the command line: stage 1, stage 2, export, and a pack that codes a picture."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from training_rig import (
+    LABELS,
+    THIRD_PARTY,
+    WholeRun,
+    command,
+    smooth_photo,
+    state_digest,
+    tiny_parts,
+    use_tiny_sizes,
+    whole_run,
+)
+
+from splitcodec.codec import FeatureDecoder, FeatureEncoder
+from splitcodec.packs import load_pack
+from splitcodec.training.codec_run import TrainingInputs
+from splitcodec.training.prompt_run import train_prompt
+from splitcodec.training.recipes import STAGE2
+
+__all__ = ["whole_run"]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(THIRD_PARTY)]
+
+
+def test_run_leaves_log_summary_and_weights(whole_run: WholeRun) -> None:
+    terms = {
+        "codec": {"bpp", "feature", "mse"},
+        "detect": {"bpp", "feature", "deep", "obj", "cls", "box"},
+    }
+    for stage, names in terms.items():
+        folder = whole_run.folder / stage
+        first = json.loads((folder / "log.jsonl").read_text().splitlines()[0])
+        assert first["step"] == 0
+        assert set(first) == {"step", "progress", *names}
+        assert all(len(first[name]) == 4 and np.isfinite(first[name]).all() for name in names)
+        summary = json.loads((folder / "run.json").read_text())
+        assert (summary["steps"], summary["batch"]) == (3, 4)
+        assert summary["seconds"] > 0
+        assert (folder / "final.safetensors").is_file()
+
+
+def test_stage_2_leaves_the_codec_alone_and_changes_the_rest(whole_run: WholeRun) -> None:
+    assert state_digest(whole_run.parts.codec) == whole_run.codec_before
+    before, after = load_file(str(whole_run.codec_file)), load_file(str(whole_run.task_file))
+    assert not any(name.startswith("codec/") for name in after)
+    for name in ("gains/log_gain_y", "adapter/out.weight", "prompt/branches.g_a.conv3.weight"):
+        assert name in after
+        assert name not in before or not after[name].equal(before[name]), name
+    zeros = [name for name, value in after.items() if name.startswith("prompt/") and not value.any()]
+    assert not zeros
+
+
+def test_pack_of_the_run_codes_a_picture(whole_run: WholeRun) -> None:
+    pack = load_pack(whole_run.pack)
+    prompt = pack.prompt("detect")
+    encoder, decoder = FeatureEncoder(pack, engine="ort-cpu"), FeatureDecoder(pack, engine="ort-cpu")
+    canvas = smooth_photo(96, 160, 11)
+    sizes = []
+    for rate in (0.0, 1.5, 3.0):
+        frame = encoder.compress(canvas, prompt, rate, (96, 160))
+        decoded = decoder.decompress(frame.data)
+        assert decoded.feature.shape == (1, 8, 12, 20)
+        assert np.isfinite(decoded.feature).all()
+        sizes.append(frame.num_bytes)
+    assert sizes == sorted(set(sizes)), "a larger rate sends more bytes"
+
+
+def test_pack_says_where_it_comes_from(whole_run: WholeRun) -> None:
+    manifest = load_pack(whole_run.pack).manifest
+    assert whole_run.output.startswith(f"wrote {whole_run.pack}: pack tiny-owls, codec digest ")
+    assert manifest.tasks["detect"].labels == LABELS
+    assert [stage.name for stage in manifest.provenance.stages] == ["codec", "prompt detect"]
+    assert [stage.steps for stage in manifest.provenance.stages] == [3, 3]
+    assert manifest.provenance.data[0].name == "waves"
+    card = (whole_run.pack / "MODEL_CARD.md").read_text()
+    for part in ("# tiny-owls", "| edge in all |", "| tail detect |", "4 photos from this test", "made in a test"):
+        assert part in card, part
+
+
+def test_finished_run_started_again_does_nothing_more(
+    whole_run: WholeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tiny_sizes(monkeypatch)
+    for name in ("checkpoint.safetensors", "log.jsonl"):
+        (tmp_path / name).write_bytes((whole_run.folder / "codec" / name).read_bytes())
+    data = ("--data", whole_run.photos, "--teacher", whole_run.teacher)
+    command("train", "codec", *data, "--out", tmp_path, "--no-compile")
+    assert load_file(str(tmp_path / "final.safetensors")).keys() == load_file(str(whole_run.codec_file)).keys()
+    for name, value in load_file(str(tmp_path / "final.safetensors")).items():
+        assert value.equal(load_file(str(whole_run.codec_file))[name]), name
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_deep_recipe_goes_on_from_an_earlier_run(
+    whole_run: WholeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tiny_sizes(monkeypatch)
+    data = ("--data", whole_run.photos, "--teacher", whole_run.teacher, "--start", whole_run.codec_file)
+    command("train", "codec", "--recipe", "nano-deep", *data, "--out", tmp_path, "--no-compile")
+    log = json.loads((tmp_path / "log.jsonl").read_text())
+    assert set(log) == {"step", "progress", "bpp", "feature", "mse", "deep"}
+    assert json.loads((tmp_path / "run.json").read_text())["steps"] == 3
+    earlier, later = load_file(str(whole_run.codec_file)), load_file(str(tmp_path / "final.safetensors"))
+    fresh = tiny_parts(43).codec.state_dict()["g_a.stem.weight"]
+    moved = (later["codec/g_a.stem.weight"] - earlier["codec/g_a.stem.weight"]).abs().max()
+    assert 0 < moved < (later["codec/g_a.stem.weight"] - fresh).abs().max() / 10
+
+
+def test_stage_2_without_a_codec_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"stage 2 needs a trained codec: give the final\.safetensors"):
+        train_prompt(STAGE2["detect"], TrainingInputs([tmp_path], tmp_path / "x.onnx", tmp_path))
+
+
+def test_training_imports_without_compressai() -> None:
+    code = (
+        "import sys; sys.modules['compressai'] = None; "
+        "import splitcodec.training.codec_run, splitcodec.training.prompt_run; print('ok')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "ok\n", done.stderr
