@@ -15,6 +15,7 @@ from splitcodec.bench.command import app as bench_app
 from splitcodec.demo import demo_command
 from splitcodec.errors import RuntimeUnavailable, SplitcodecError
 from splitcodec.evaluation.command import eval_command
+from splitcodec.evaluation.publish import publish_command
 
 FAILED = 1  # exit status: the command ran and says no
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.add_typer(pack_app, name="pack")
 app.add_typer(bench_app, name="bench")
 app.command("demo")(demo_command)
 app.command("eval")(eval_command)
+app.command("publish")(publish_command)
 
 PackPlace = Annotated[
     str, typer.Argument(help="Pack folder or zip, or `default` for the one inside the library.")

@@ -11,12 +11,7 @@ import http.client
 import importlib.util
 import io
 import json
-import os
-import select
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +20,13 @@ from typing import Annotated, Any, Final
 import typer
 from PIL import Image
 
-import splitcodec
-from splitcodec.errors import CloudRefused, DatasetError, InvalidRequest, RuntimeUnavailable
+from splitcodec.errors import CloudRefused, DatasetError, InvalidRequest
 from splitcodec.frame import fit_size, read_picture, resize
+from splitcodec.launch import running_services
 
 PHOTOS: Final = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
 """Photos inside scikit-image's package that hold COCO classes: people, a cat, a cup, a motorcycle."""
-START_TIMEOUT_S: Final = 120.0
 REQUEST_TIMEOUT_S: Final = 60.0
-STOP_TIMEOUT_S: Final = 15.0
 JPEG_QUALITIES: Final = (50, 75)
 SHOWN: Final = 4  # labels per photo in the table
 _TYPES: Final = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
@@ -186,65 +179,9 @@ def services(folder: Path, pack: str) -> Iterator[EdgeClient]:
 
     folder: for their state. RuntimeUnavailable: one of them did not start.
     """
-    place = pack if pack == "default" else str(Path(pack).resolve())
-    cloud_flags = ["--port=0", "--metrics-port=0", f"--packs={place}", f"--data-dir={folder / 'cloud'}"]
-    with _process("cloud", cloud_flags, folder) as ports:
-        target = f"127.0.0.1:{ports['grpc_port']}"
-        edge_flags = [
-            "--port=0",
-            f"--cloud-target={target}",
-            f"--pack={place}",
-            f"--state-dir={folder / 'edge'}",
-        ]
-        with _process("edge", [*edge_flags, f"--deadline-s={REQUEST_TIMEOUT_S:.0f}"], folder) as ports:
-            yield EdgeClient(ports["http_port"])
-
-
-@contextlib.contextmanager
-def _process(service: str, flags: Sequence[str], folder: Path) -> Iterator[dict[str, Any]]:
-    """A running service; gives its `listening` line."""
-    log_file = folder / f"{service}.log"
-    # Both services are importable from where this package is; from `folder` nothing else can shadow them.
-    home = str(Path(splitcodec.__file__).resolve().parent.parent)
-    paths = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", service, *flags],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": paths},
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-    try:
-        yield _listening(process, service, log_file)
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _listening(process: subprocess.Popen[bytes], service: str, log_file: Path) -> dict[str, Any]:
-    """Wait for the one line a service prints once it serves."""
-    assert process.stdout is not None
-    deadline = time.monotonic() + START_TIMEOUT_S
-    line = b""
-    while not line.endswith(b"\n"):
-        ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-        piece = os.read(process.stdout.fileno(), 4096) if ready else b""
-        if not piece:
-            tail = log_file.read_text(errors="replace").strip().splitlines()[-3:]
-            why = "ended" if ready else f"said nothing for {START_TIMEOUT_S:.0f} s"
-            raise RuntimeUnavailable(
-                f"the {service} service {why} while starting: {' '.join(tail) or 'no log'}"
-            )
-        line += piece
-    announced: dict[str, Any] = json.loads(line)
-    return announced
+    deadline = f"--deadline-s={REQUEST_TIMEOUT_S:.0f}"
+    with running_services(folder, pack, "auto", [deadline]) as running:
+        yield EdgeClient(running.edge.ports["http_port"])
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ SplitcodecError
 |   |-- StoreUnavailable         the result store cannot be read or written
 |   `-- ServiceStopping          the service is shutting down
 |-- SettingsError              a setting is missing, malformed or unsafe
+|-- TrainingError              a training run that cannot start or go on
 |-- ExportMismatch             an exported graph differs from the model it came from
 `-- DatasetError               training or evaluation data is missing or malformed
 """
@@ -213,6 +214,10 @@ class ServiceStopping(ServiceError):
 
 class SettingsError(SplitcodecError):
     """A setting is missing, malformed or unsafe; whoever configured the service is at fault."""
+
+
+class TrainingError(SplitcodecError):
+    """A training run cannot start or go on; its recipe, checkpoint or teacher is at fault."""
 
 
 class ExportMismatch(SplitcodecError):

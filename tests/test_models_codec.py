@@ -103,7 +103,10 @@ def test_hyper_latent_stays_within_the_tables() -> None:
 
 def test_every_codec_parameter_learns() -> None:
     parts = tiny_parts()
-    parts.codec.lrcp.out.weight.data.normal_(std=0.1)  # zero at the start: its inputs would learn a step later
+    parts.gains.log_gain_z.data.fill_(4.0)  # symbols of z other than 0, as a trained codec has
+    parts.codec.lrcp.out.weight.data.normal_(
+        std=0.1
+    )  # zero at the start: its inputs would learn a step later
     coded = parts.codec(
         torch.rand(4, 3, 64, 64) * 255, torch.arange(4), parts.gains, parts.prompt, parts.hyper_prior
     )

@@ -73,7 +73,9 @@ def test_symbols_stop_at_the_limit_and_the_means_follow() -> None:
     symbols, means = context.quantize(y * 10, support, limit)
     assert (symbols.abs() <= limit).all()
     assert (symbols.abs() == limit).any()
-    assert torch.equal(context.dequantize(symbols, support), means), "clipped symbols are what later steps see"
+    assert torch.equal(context.dequantize(symbols, support), means), (
+        "clipped symbols are what later steps see"
+    )
 
 
 def test_rounding_passes_gradients() -> None:

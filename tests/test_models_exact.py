@@ -39,7 +39,9 @@ def test_index_starts_near_sigma_one_and_follows_z() -> None:
     codec, prompt = FeatureCodec(TINY), TaskPrompt(TINY).tensors()
     with torch.no_grad():
         quiet = codec.scale(torch.zeros(1, TINY.hyper_channels, 2, 3), prompt, codec.layout["h_s_scale"])
-        busy = codec.scale(torch.full((1, TINY.hyper_channels, 2, 3), 20.0), prompt, codec.layout["h_s_scale"])
+        busy = codec.scale(
+            torch.full((1, TINY.hyper_channels, 2, 3), 20.0), prompt, codec.layout["h_s_scale"]
+        )
     assert quiet.shape == (1, TINY.latent_channels, 8, 12)
     assert (quiet - 22).abs().max() < 8
     assert not torch.equal(quiet, busy)
@@ -53,7 +55,7 @@ def test_integer_form_is_at_most_one_level_away(sizes: CodecSizes) -> None:
     parts = build_parts(sizes, 64, torch.device("cpu"))
     for conv in (parts.prompt.branches["h_s_scale"].conv3,):
         conv.weight.data.normal_(std=0.05)
-    arrays = prompt_tensors(parts.prompt, parts.gains, parts.hyper_prior)
+    arrays = prompt_tensors(parts.codec, parts.prompt, parts.gains, parts.hyper_prior)
     scale = ScaleGraph(parts.codec)
     z = torch.randint(-Z_MAX, Z_MAX + 1, (40, sizes.hyper_channels, 3, 2)).float()
     tensors = parts.prompt.tensors()

@@ -59,9 +59,7 @@ def test_two_different_fresh_prompts_give_the_same_pass_bit_for_bit() -> None:
     parts, image = tiny_parts(), pictures()
     torch.manual_seed(99)
     other = TaskPrompt(TINY)
-    assert not torch.equal(
-        other.tensors()["g_a.conv0.weight"], parts.prompt.tensors()["g_a.conv0.weight"]
-    )
+    assert not torch.equal(other.tensors()["g_a.conv0.weight"], parts.prompt.tensors()["g_a.conv0.weight"])
     passes = []
     for prompt in (parts.prompt, other):
         torch.manual_seed(1)
@@ -73,6 +71,7 @@ def test_two_different_fresh_prompts_give_the_same_pass_bit_for_bit() -> None:
 def gradients_after_two_steps(parts: CodecParts, prompt: TaskPrompt) -> dict[str, Tensor]:
     """Train the prompt alone for two optimiser steps on rate and feature; the gradients of a third pass."""
     parts.codec.requires_grad_(False)
+    parts.gains.log_gain_z.data.fill_(4.0)  # symbols of z other than 0, as a trained codec has
     optimiser = torch.optim.Adam(prompt.parameters(), lr=1e-3)
     image, target = pictures(), torch.randn(4, TINY.feature_channels, 8, 12)
     for step in range(3):
@@ -114,7 +113,9 @@ def test_prompt_tensors_carry_the_names_and_shapes_of_a_prompt_pack() -> None:
         for i, conv in enumerate(convs):
             assert tensors[f"{group}.conv{i}.weight"].shape == conv.shape
             assert tensors[f"{group}.conv{i}.bias"].shape == (conv.outputs,)
-            assert bool(tensors[f"{group}.conv{i}.weight"].any()) == (i < 3), "only the last one starts at zero"
+            assert bool(tensors[f"{group}.conv{i}.weight"].any()) == (i < 3), (
+                "only the last one starts at zero"
+            )
 
 
 def test_codec_holds_no_prompt() -> None:
@@ -122,4 +123,4 @@ def test_codec_holds_no_prompt() -> None:
     names = FeatureCodec(TINY).state_dict()
     assert not [name for name in names if name.startswith("bend")]
     branch = PromptBranch("g_a", prompt_layout(TINY)["g_a"])
-    assert list(branch.tensors())[0] == "g_a.conv0.weight"
+    assert next(iter(branch.tensors())) == "g_a.conv0.weight"

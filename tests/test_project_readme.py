@@ -1,8 +1,7 @@
-"""The README's curl command and Python client run as written against real services; its table is measured."""
+"""The README's curl command and Python client run as written against real services."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -19,8 +18,6 @@ from splitcodec.demo import packaged_photos, services
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-REPORT = ROOT / "docs" / "results" / "detect-coco-test.json"
-ANCHORS = ("JPEG", "WebP", "AVIF", "HEVC")
 EDGE, CLOUD = "127.0.0.1:8080", "127.0.0.1:50051"
 
 
@@ -76,56 +73,3 @@ def test_documented_post_and_ten_line_client_work(running: Addresses) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == f"{report['seq']} {report['num_bytes']} bytes"
     assert lines[1:] == [f"  {found['label']} {found['score']:.2f}" for found in report["detections"]]
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
-
-
-def _table(report: dict[str, Any]) -> str:
-    """One line per rate of our codec, with the bytes each picture codec needs for the same mAP."""
-    teacher = next(row for row in report["rows"] if row["codec"] == "teacher")
-    data = f"{report['frames']} photos of COCO val2017, {report['boxes']} boxes"
-    lines = [
-        f"Real bytes on the wire, {data}; the uncompressed teacher reaches mAP {teacher['map']:.3f}.",
-        "The last columns: bytes of that picture codec, at network size in front of the whole teacher,",
-        "for the same mAP (`-`: outside what was measured).",
-        "",
-        f"| rate | bytes per frame | mAP | lost points (95 % interval) | {' | '.join(ANCHORS)} |",
-        "|---|---|---|---|" + "---|" * len(ANCHORS),
-    ]
-    needed = {
-        (entry["rate"], entry["anchor"].lower()): entry["anchor_bytes"] for entry in report["equal_accuracy"]
-    }
-    for row in report["rows"]:
-        if row["codec"] != "splitcodec":
-            continue
-        interval = f"{_points(row['drop'])} ({_points(row['drop_low'])} to {_points(row['drop_high'])})"
-        others = [needed[row["rate"], name.lower()] for name in ANCHORS]
-        cells = [f"{row['rate']:g}", f"{row['bytes_per_frame']:.0f}", f"{row['map']:.3f}", interval]
-        lines.append(
-            f"| {' | '.join([*cells, *('-' if size is None else f'{size:.0f}' for size in others)])} |"
-        )
-    origin = report["provenance"]
-    lines += [
-        "",
-        f"From [{REPORT.name}](docs/results/{REPORT.name}), made by `{report['command']}` at commit"
-        f" {origin['commit'][:12]} on {origin['cpu']}, pack digest `{report['pack']['codec_digest'][:16]}`.",
-    ]
-    return "\n".join(lines)
-
-
-def test_measured_table_is_the_report_that_is_checked_in(request: pytest.FixtureRequest) -> None:
-    table = _table(json.loads(REPORT.read_text()))
-    begin, end = "<!-- table:begin -->\n", "\n<!-- table:end -->"
-    text = README.read_text()
-    written = re.search(f"{begin}(.*?)\n?<!-- table:end -->", text, re.DOTALL)
-    assert written
-    if request.config.getoption("--regen"):
-        README.write_text(text.replace(written[0], begin + table + end))
-    else:
-        assert written[1] == table, "run pytest --regen tests/test_project_readme.py and read the diff"
-
-
-def test_report_is_of_the_pack_that_ships(default_pack: Any) -> None:
-    assert json.loads(REPORT.read_text())["pack"]["codec_digest"] == default_pack.codec_digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,13 +24,14 @@ from training_rig import (
 )
 
 from splitcodec.codec import FeatureDecoder, FeatureEncoder
+from splitcodec.errors import TrainingError
 from splitcodec.packs import load_pack
 from splitcodec.training.codec_run import TrainingInputs
 from splitcodec.training.prompt_run import train_prompt
 from splitcodec.training.recipes import STAGE2
 
 __all__ = ["whole_run"]
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(THIRD_PARTY)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings(THIRD_PARTY)]
 
 
 def test_run_leaves_log_summary_and_weights(whole_run: WholeRun) -> None:
@@ -56,8 +58,10 @@ def test_stage_2_leaves_the_codec_alone_and_changes_the_rest(whole_run: WholeRun
     for name in ("gains/log_gain_y", "adapter/out.weight", "prompt/branches.g_a.conv3.weight"):
         assert name in after
         assert name not in before or not after[name].equal(before[name]), name
-    zeros = [name for name, value in after.items() if name.startswith("prompt/") and not value.any()]
-    assert not zeros
+    # An untrained codec's z is all zeros, so of the prompts on h_s only biases can move in a short run.
+    moving = [name for name in after if re.match(r"prompt/branches\.(g_a|h_a|g_s)\.", name)]
+    assert len(moving) == 24
+    assert [name for name in moving if not after[name].any()] == []
 
 
 def test_pack_of_the_run_codes_a_picture(whole_run: WholeRun) -> None:
@@ -83,7 +87,13 @@ def test_pack_says_where_it_comes_from(whole_run: WholeRun) -> None:
     assert [stage.steps for stage in manifest.provenance.stages] == [3, 3]
     assert manifest.provenance.data[0].name == "waves"
     card = (whole_run.pack / "MODEL_CARD.md").read_text()
-    for part in ("# tiny-owls", "| edge in all |", "| tail detect |", "4 photos from this test", "made in a test"):
+    for part in (
+        "# tiny-owls",
+        "| edge in all |",
+        "| tail detect |",
+        "4 photos from this test",
+        "made in a test",
+    ):
         assert part in card, part
 
 
@@ -95,7 +105,9 @@ def test_finished_run_started_again_does_nothing_more(
         (tmp_path / name).write_bytes((whole_run.folder / "codec" / name).read_bytes())
     data = ("--data", whole_run.photos, "--teacher", whole_run.teacher)
     command("train", "codec", *data, "--out", tmp_path, "--no-compile")
-    assert load_file(str(tmp_path / "final.safetensors")).keys() == load_file(str(whole_run.codec_file)).keys()
+    assert (
+        load_file(str(tmp_path / "final.safetensors")).keys() == load_file(str(whole_run.codec_file)).keys()
+    )
     for name, value in load_file(str(tmp_path / "final.safetensors")).items():
         assert value.equal(load_file(str(whole_run.codec_file))[name]), name
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
@@ -117,7 +129,7 @@ def test_deep_recipe_goes_on_from_an_earlier_run(
 
 
 def test_stage_2_without_a_codec_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"stage 2 needs a trained codec: give the final\.safetensors"):
+    with pytest.raises(TrainingError, match=r"stage 2 needs a trained codec: give the final\.safetensors"):
         train_prompt(STAGE2["detect"], TrainingInputs([tmp_path], tmp_path / "x.onnx", tmp_path))
 
 

@@ -41,7 +41,7 @@ TINY = CodecSizes(
     context_channels=8,
 )
 LABELS = ("cat", "dog", "owl")
-EXPORT_EXAMPLE = (2, 160, 128)  # the shipped pack is traced and gated at 416x416
+EXPORT_EXAMPLE = (2, 160, 96)  # the shipped pack is traced and gated at 416x416
 THIRD_PARTY = "ignore:`torch.jit.script` is deprecated:FutureWarning"  # on import of compressai
 Nodes = list[onnx.NodeProto]
 _made: list[WholeRun] = []
@@ -73,7 +73,7 @@ def smooth_photo(height: int, width: int, seed: int) -> NDArray[np.uint8]:
         picture += rng.uniform(5, 30, 3) * wave[..., None]
     for _ in range(5):
         top, left = rng.integers(0, height), rng.integers(0, width)
-        tall, wide = rng.integers(8, height // 2), rng.integers(8, width // 2)
+        tall, wide = rng.integers(4, height // 2), rng.integers(4, width // 2)
         picture[top : top + tall, left : left + wide] = rng.uniform(0, 255, 3)
     return np.clip(picture, 0, 255).astype(np.uint8)
 
@@ -123,14 +123,16 @@ class _Teacher:
     def level(self, name: str, channels: int) -> str:
         """Neck tensor -> box, logits, and the head with its sigmoids applied."""
         box = self.conv(f"pan_{name}", f"box_{name}", (channels, 4))
-        obj = self.add("Sigmoid", [self.conv(f"pan_{name}", f"obj_logit_{name}", (channels, 1))], f"obj_{name}")
+        obj = self.add(
+            "Sigmoid", [self.conv(f"pan_{name}", f"obj_logit_{name}", (channels, 1))], f"obj_{name}"
+        )
         logits = self.conv(f"pan_{name}", f"cls_logit_{name}", (channels, len(LABELS)))
         classes = self.add("Sigmoid", [logits], f"cls_{name}")
         return self.add("Concat", [box, obj, classes], f"head_{name}", axis=1)
 
 
 def write_teacher(path: Path, seed: int = 5, factor: float = 2.0) -> Path:
-    """A detector of random weights with the tensor names of the shipped packs' teacher, cut at feat_s8 (64)."""
+    """A detector of random weights with the tensor names of the shipped pack's teacher."""
     t = _Teacher(seed)
     t.add("Relu", [t.conv("images", "stem", (3, 64), 8)], "feat_s8")
     t.add("Relu", [t.conv("feat_s8", "mid", (64, 6), 2)], "feat_s16")
@@ -214,9 +216,7 @@ def _make_run(folder: Path) -> WholeRun:
         command("train", "prompt", *data, "--codec", stage1, "--out", detect, "--no-compile")
         words = ("--prompt", detect / "final.safetensors", "--labels", folder / "labels.txt")
         words += ("--data-terms", folder / "terms.json", "--name", "tiny-owls", "--notes", "made in a test")
-        output = command(
-            "export", "--codec", stage1, "--teacher", teacher, "--out", folder / "pack", *words
-        )
+        output = command("export", "--codec", stage1, "--teacher", teacher, "--out", folder / "pack", *words)
     (parts, before) = made[0]
     return WholeRun(folder, photos, teacher, before, parts, output)
 

@@ -22,7 +22,7 @@ from splitcodec.bench.latency import (
     summarize,
 )
 from splitcodec.bench.photos import PostedPhoto, read_photos
-from splitcodec.bench.services import Services, running_services
+from splitcodec.launch import Services, running_services
 from splitcodec.packs import Pack, load_pack
 from splitcodec.provenance import Provenance, provenance
 

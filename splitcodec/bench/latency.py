@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from splitcodec.bench.photos import PostedPhoto
-from splitcodec.bench.services import Services
 from splitcodec.errors import CloudRefused
+from splitcodec.launch import Services
 
 GRAPHS = ("edge.head", "edge.hyper", "edge.context", "cloud.hyper", "cloud.decoder", "cloud.tail")
 WAITING = ("cloud.queue", "cloud.commit")  # reported, but no computing: part of the overhead

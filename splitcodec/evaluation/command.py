@@ -73,4 +73,5 @@ def require_packages() -> None:
     """SettingsError that names what is not installed and how to install it."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise SettingsError(f"{', '.join(missing)} not installed; run: pip install 'splitcodec[eval,cpu]'")
+        names = ", ".join(missing)
+        raise SettingsError(f"{names} not installed; in the source folder run: pip install '.[eval,cpu]'")

@@ -22,7 +22,7 @@ from splitcodec.export.graphs import (
     ScaleGraph,
     TailGraph,
 )
-from splitcodec.export.integers import grid, integer_branch
+from splitcodec.export.integers import base_branch, grid, prompt_bits, prompt_branch
 from splitcodec.export.to_onnx import ExportInput, check_export, to_onnx
 from splitcodec.models.codec import FeatureCodec, HyperPrior, RateGains
 from splitcodec.models.exact import Z_MAX
@@ -30,7 +30,9 @@ from splitcodec.models.prompts import TaskPrompt
 from splitcodec.prompts.schema import ExactConv
 
 Array = NDArray[np.float32] | NDArray[np.int32]
-EXAMPLE = (2, 416, 416)  # batch, height, width used for the export and the numeric gate
+# Batch, height, width of the export and the numeric gate. No multiples of 64: where the hyper-latent fits
+# exactly, the tracer takes the crop of its upsampled form for nothing and drops it from the graph.
+EXAMPLE = (2, 416, 416)
 
 
 @dataclass(frozen=True)
@@ -87,18 +89,21 @@ def export_tail(graph: TailGraph, feature_channels: int) -> tuple[bytes, float, 
 def exact_bound(scale: ScaleGraph) -> dict[str, ExactConv]:
     """What a prompt's integer convolutions must keep to; the last one shares its sum with the base."""
     bound = {}
-    for i, shift in enumerate(scale.shifts):
-        addend = scale.base_worst_case if i == len(scale.shifts) - 1 else 0
+    for i, shift in enumerate(scale.prompt_shifts):
+        addend = scale.base_worst_case if i == len(scale.prompt_shifts) - 1 else 0
         bound[f"h_s_scale.conv{i}"] = ExactConv(
             input_limit=grid(i).input_limit, shift=shift, addend_limit=addend
         )
     return bound
 
 
-def prompt_tensors(prompt: TaskPrompt, gains: RateGains, hyper_prior: HyperPrior) -> dict[str, Array]:
+def prompt_tensors(
+    codec: FeatureCodec, prompt: TaskPrompt, gains: RateGains, hyper_prior: HyperPrior
+) -> dict[str, Array]:
     """All a prompt pack carries: convolutions (h_s_scale as integers), gains, index shifts, z tables."""
     tensors = {name: value.detach().float() for name, value in prompt.tensors().items()}
-    for i, conv in enumerate(integer_branch("h_s_scale.", tensors, starts_index=False)):
+    bits = prompt_bits(base_branch(codec.scale.tensors()))
+    for i, conv in enumerate(prompt_branch("h_s_scale.", tensors, bits)):
         tensors[f"h_s_scale.conv{i}.weight"], tensors[f"h_s_scale.conv{i}.bias"] = conv.weight, conv.bias
     arrays: dict[str, Array] = {name: value.numpy() for name, value in tensors.items()}
     arrays["rate.gain_y"] = gains.log_gain_y.detach().exp().float().numpy()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from splitcodec.export.build import CodecGraphs
-from splitcodec.packs.schema import MeasuredRow, Provenance
+from splitcodec.packs.schema import Provenance
 from splitcodec.packs.write import TaskContents
 
 EDGE_GRAPHS = ("head", "hyper_encoder", "scale", "quantizer")
@@ -55,17 +55,3 @@ def model_card(
 def _parameters(contents: TaskContents) -> int:
     """Learnt numbers of a prompt's convolutions."""
     return sum(array.size for name, array in contents.tensors.items() if not name.startswith("rate."))
-
-
-def with_rows(card: str, rows: tuple[MeasuredRow, ...], command: str, pack_digest: str) -> str:
-    """The card with a table of measured operating points, replacing an earlier one."""
-    head = card.split("\n## Measured\n")[0].rstrip("\n")
-    lines = ["", "", "## Measured", f"`{command}`, pack {pack_digest}", ""]
-    lines += ["| task | data | rate | bytes/frame | bpp | mAP | drop |", "|---|---|---|---|---|---|---|"]
-    for row in rows:
-        score, drop = row.metrics.get("map", 0.0), row.metrics.get("drop", 0.0)
-        lines.append(
-            f"| {row.task} | {row.data} | {row.rate:g} | {row.bytes_per_frame:.0f} | {row.bpp:.3f} "
-            f"| {score:.3f} | {drop:+.3f} |"
-        )
-    return head + "\n".join([*lines, ""])

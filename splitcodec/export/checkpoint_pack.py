@@ -52,7 +52,7 @@ def export_pack(sources: PackSources, folder: Path, provenance: Provenance) -> M
     parts = task_parts(sizes, sources.codec_file, sources.teacher_file, torch.device("cpu"))
     if sources.task_file is not None:
         load_modules(sources.task_file, parts.trained())
-    arrays = prompt_tensors(parts.prompt, parts.gains, parts.hyper_prior)
+    arrays = prompt_tensors(parts.codec, parts.prompt, parts.gains, parts.hyper_prior)
     tensors: dict[str, Tensor] = {name: torch.from_numpy(value) for name, value in arrays.items()}
     graphs = export_codec(parts.codec, tensors)
     task = _detect_task(sources, parts, arrays)

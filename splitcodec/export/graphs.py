@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from splitcodec.export.integers import integer_branch
+from splitcodec.export.integers import base_branch, grid, prompt_bits
 from splitcodec.models.codec import FeatureCodec
 from splitcodec.models.exact import ACT_MAX, SIGMA_LEVELS, ScaleBranch
 from splitcodec.models.prompts import PromptConv
@@ -104,8 +104,10 @@ class ScaleGraph(CodecGraph):
         super().__init__(codec, ("z_symbols", "rate_shift"), ("h_s_scale",))
         self.base_layout = codec.scale.layout
         self.prompt_layout = codec.layout["h_s_scale"]
-        base = integer_branch("", codec.scale.tensors(), starts_index=True)
-        self.shifts = [conv.shift for conv in base]
+        base = base_branch(codec.scale.tensors())
+        self.bits = prompt_bits(base)
+        self.base_shifts = [conv.shift for conv in base]
+        self.prompt_shifts = [grid(i, bits).shift for i, bits in enumerate(self.bits)]
         for i, conv in enumerate(base):
             self.register_buffer(f"weight{i}", conv.weight)
             self.register_buffer(f"bias{i}", conv.bias)
@@ -113,19 +115,22 @@ class ScaleGraph(CodecGraph):
         self.codec = nn.Identity()  # the float branch must not enter this graph
 
     def forward(self, z_symbols: Tensor, rate_shift: Tensor, *prompt: Tensor) -> Tensor:
-        base = [getattr(self, f"{part}{i}") for i in range(len(self.shifts)) for part in ("weight", "bias")]
-        total = self._sum(z_symbols, base, self.base_layout) + self._sum(
-            z_symbols, list(prompt), self.prompt_layout
-        )
-        index = F.pixel_shuffle(requantize(total, self.shifts[-1]), 2)
+        base = [
+            getattr(self, f"{part}{i}") for i in range(len(self.base_shifts)) for part in ("weight", "bias")
+        ]
+        total = _sum(z_symbols, base, self.base_layout, self.base_shifts)
+        total = total + _sum(z_symbols, list(prompt), self.prompt_layout, self.prompt_shifts)
+        index = F.pixel_shuffle(requantize(total, self.base_shifts[-1]), 2)
         return torch.clamp(index + rate_shift, 0.0, float(SIGMA_LEVELS - 1))
 
-    def _sum(self, x: Tensor, tensors: list[Tensor], layout: tuple[PromptConv, ...]) -> Tensor:
-        for i, conv in enumerate(layout):
-            x = conv.apply(x, tensors[2 * i], tensors[2 * i + 1])
-            if i < len(layout) - 1:
-                x = torch.clamp(requantize(x, self.shifts[i]), 0.0, float(ACT_MAX))
-        return x
+
+def _sum(x: Tensor, tensors: list[Tensor], layout: tuple[PromptConv, ...], shifts: list[int]) -> Tensor:
+    """The last convolution's accumulators, not yet brought back by its shift."""
+    for i, conv in enumerate(layout):
+        x = conv.apply(x, tensors[2 * i], tensors[2 * i + 1])
+        if i < len(layout) - 1:
+            x = torch.clamp(requantize(x, shifts[i]), 0.0, float(ACT_MAX))
+    return x
 
 
 def requantize(total: Tensor, shift: int) -> Tensor:

@@ -26,7 +26,8 @@ from splitcodec.models.exact import (
     IntegerConv,
 )
 
-GRID_BITS = (12, 10, 10, 10)  # p of each convolution; the same for every prompt of a codec
+GRID_BITS = (12, 10, 10, 10)  # p of each convolution of every prompt; the base starts from the same
+MIN_GRID_BITS = 6  # coarser than 1/64 a weight would no longer be what was trained
 LAST = len(GRID_BITS) - 1
 _ACT_BITS = int(math.log2(ACT_STEPS))
 _INDEX_BITS = _ACT_BITS - int(math.log2(INDEX_UNIT))
@@ -43,9 +44,9 @@ class Grid:
     limit: int
 
 
-def grid(i: int) -> Grid:
-    """The layout every codec's scale branch and every prompt uses for convolution i (0..3)."""
-    p = GRID_BITS[i]
+def grid(i: int, bits: int | None = None) -> Grid:
+    """The layout of convolution i (0..3) with weights in units of 2**-bits, GRID_BITS[i] by default."""
+    p = GRID_BITS[i] if bits is None else bits
     limit = SUMMED_LIMIT if i == LAST else FLOAT_EXACT
     if i == 0:
         return Grid(Z_MAX, 1 << p, 1 << p, p - _ACT_BITS, limit)
@@ -53,13 +54,15 @@ def grid(i: int) -> Grid:
     return Grid(ACT_MAX, 1 << p, ACT_STEPS << p, shift, limit)
 
 
-def integer_conv(i: int, name: str, weight: Tensor, bias: Tensor, starts_index: bool = False) -> IntegerConv:
+def integer_conv(
+    i: int, name: str, weight: Tensor, bias: Tensor, starts_index: bool = False, bits: int | None = None
+) -> IntegerConv:
     """Round one trained convolution onto its grid.
 
     starts_index: add the index every codec starts from (the base's last convolution only). Raises
     InexactScaleBranch if a sum of an output channel could leave the integers float32 holds.
     """
-    layout = grid(i)
+    layout = grid(i, bits)
     whole = torch.floor(weight.detach().double() * layout.weight_scale + 0.5)
     offset = torch.floor(bias.detach().double() * layout.sum_scale + 0.5)
     if starts_index:
@@ -73,15 +76,35 @@ def integer_conv(i: int, name: str, weight: Tensor, bias: Tensor, starts_index: 
     return conv
 
 
-def integer_branch(prefix: str, tensors: Mapping[str, Tensor], starts_index: bool) -> tuple[IntegerConv, ...]:
-    """The four convolutions `<prefix>conv0` ... `<prefix>conv3` in integer form."""
+def base_branch(tensors: Mapping[str, Tensor]) -> tuple[IntegerConv, ...]:
+    """The base's four convolutions, each on the finest grid that keeps its bound.
+
+    The last one's grid is also that of every prompt's last convolution: their sums are added.
+    """
+    return tuple(_finest(i, tensors) for i in range(len(GRID_BITS)))
+
+
+def _finest(i: int, tensors: Mapping[str, Tensor]) -> IntegerConv:
+    weight, bias = tensors[f"conv{i}.weight"], tensors[f"conv{i}.bias"]
+    for bits in range(GRID_BITS[i], MIN_GRID_BITS, -1):
+        try:
+            return integer_conv(i, f"conv{i}", weight, bias, i == LAST, bits)
+        except InexactScaleBranch:
+            continue
+    return integer_conv(i, f"conv{i}", weight, bias, i == LAST, MIN_GRID_BITS)
+
+
+def prompt_bits(base: tuple[IntegerConv, ...]) -> tuple[int, ...]:
+    """Grid of each convolution of a prompt that goes with this base."""
+    return (*GRID_BITS[:LAST], base[LAST].shift - _INDEX_BITS)
+
+
+def prompt_branch(
+    prefix: str, tensors: Mapping[str, Tensor], bits: tuple[int, ...]
+) -> tuple[IntegerConv, ...]:
+    """A prompt's convolutions `<prefix>conv0` ... `<prefix>conv3` in integer form."""
+    names = [f"{prefix}conv{i}" for i in range(len(GRID_BITS))]
     return tuple(
-        integer_conv(
-            i,
-            f"{prefix}conv{i}",
-            tensors[f"{prefix}conv{i}.weight"],
-            tensors[f"{prefix}conv{i}.bias"],
-            starts_index and i == LAST,
-        )
-        for i in range(len(GRID_BITS))
+        integer_conv(i, name, tensors[f"{name}.weight"], tensors[f"{name}.bias"], bits=bits[i])
+        for i, name in enumerate(names)
     )

@@ -143,7 +143,7 @@ def load_cuda() -> Cuda:
             raise RuntimeUnavailable("no NVIDIA GPU is visible; check nvidia-smi and CUDA_VISIBLE_DEVICES")
         return cuda
     raise RuntimeUnavailable(
-        f"libcudart was not found (tried {tried}); install CUDA 12 or 13, or splitcodec[cuda]"
+        f"libcudart was not found (tried {tried}); install CUDA 12 or 13, or '.[cuda]' from the source folder"
     )
 
 

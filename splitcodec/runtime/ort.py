@@ -34,8 +34,8 @@ def load_onnxruntime() -> Any:
         module = import_module("onnxruntime")
     except ImportError as error:
         raise RuntimeUnavailable(
-            f"onnxruntime cannot be imported ({error}); install one of: pip install 'splitcodec[cpu]' or "
-            "'splitcodec[cuda]'"
+            f"onnxruntime cannot be imported ({error}); in the source folder run pip install '.[cpu]' or "
+            "'.[cuda]'"
         ) from error
     if not hasattr(module, "InferenceSession"):
         raise RuntimeUnavailable(
@@ -54,7 +54,7 @@ def why_not(engine: str) -> str | None:
         return str(error)
     if PROVIDERS[engine] in have:
         return None
-    return f"the installed onnxruntime has no {PROVIDERS[engine]} (it has {have}); install 'splitcodec[cuda]'"
+    return f"the installed onnxruntime has no {PROVIDERS[engine]} (it has {have}); install '.[cuda]'"
 
 
 class OrtSession:

@@ -40,7 +40,7 @@ def load_tensorrt() -> Any:
         reasons.append(f"{package}: it has no OnnxParser")
     raise RuntimeUnavailable(
         f"TensorRT cannot be imported ({'; '.join(reasons)}); on Jetson install python3-libnvinfer, "
-        "elsewhere splitcodec[cuda]"
+        "elsewhere '.[cuda]' from the source folder"
     )
 
 

@@ -15,6 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from splitcodec.errors import TrainingError
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -50,7 +52,7 @@ def save_checkpoint(
 
 
 def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
-    """Load weights; a missing or an extra tensor of a named module is an error."""
+    """Load weights; TrainingError if a module lacks a tensor, has one too many or one misshaped."""
     tensors = load_file(str(path))
     for name, module in modules.items():
         state = {
@@ -58,7 +60,10 @@ def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
             for key, value in tensors.items()
             if key.startswith(f"{name}/")
         }
-        module.load_state_dict(state, strict=True)
+        try:
+            module.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise TrainingError(f"{path} does not fit this recipe and teacher: {error}") from error
 
 
 def resume(

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from splitcodec.errors import TrainingError
 from splitcodec.models.codec import FeatureCodec, HyperPrior, RateGains
 from splitcodec.models.prompts import TaskPrompt
 from splitcodec.models.sizes import SIZES, CodecSizes
@@ -66,8 +67,9 @@ def rate_plan(recipe: Recipe, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rate point of each sample, lowest rate first, and its lambda: (batch,) int64 and float32."""
     points = len(recipe.lambdas)
     if recipe.batch % points:
-        raise ValueError(
-            f"batch {recipe.batch} is not a multiple of the {points} rate points of recipe {recipe.name}"
+        raise TrainingError(
+            f"batch {recipe.batch} is not a multiple of the {points} rate points of recipe {recipe.name}; "
+            "each needs as many crops"
         )
     order = torch.arange(points, device=device).repeat_interleave(recipe.batch // points)
     return order, torch.tensor(recipe.lambdas, device=device)[order]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from splitcodec.errors import TrainingError
 from splitcodec.provenance import cpu_name
 from splitcodec.training.checkpoint import Progress, resume, save_checkpoint
 
@@ -112,6 +113,11 @@ class Trainer:
         for group, rate in zip(self._optimiser.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * schedule.rate(progress)
         result = step_fn(schedule.rate_term(progress))
+        if not torch.isfinite(result.loss):
+            raise TrainingError(
+                f"the loss of step {step} is {float(result.loss.detach())}; the last checkpoint is sound: "
+                "lower the recipe's learning rate and start again"
+            )
         self._optimiser.zero_grad(set_to_none=True)
         result.loss.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters, CLIP)

@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from splitcodec.errors import DatasetError
+
 FILL = 114
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SCALE_RANGE = (0.35, 1.25)
@@ -32,7 +34,7 @@ def read_photos(sources: list[Path]) -> list[np.ndarray]:
             with Image.open(io.BytesIO(data)) as picture:
                 photos.append(np.asarray(picture.convert("RGB")))
     if not photos:
-        raise FileNotFoundError(
+        raise DatasetError(
             f"no photos in {[str(s) for s in sources]}; expected {SUFFIXES} in a tar or a folder"
         )
     return photos

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from splitcodec.errors import TrainingError
 from splitcodec.models.codec import FeatureCodec, HyperPrior, RateGains
 from splitcodec.models.prompts import TaskPrompt
 from splitcodec.models.sizes import SIZES, CodecSizes
@@ -70,7 +71,9 @@ def task_parts(sizes: CodecSizes, codec_file: Path, teacher_file: Path, device: 
 def train_prompt(recipe: Recipe, inputs: TrainingInputs) -> None:
     """Run stage 2 on the codec in inputs.start; resumes, and ends with folder/final.safetensors."""
     if inputs.start is None:
-        raise ValueError("stage 2 needs a trained codec: give the final.safetensors of a codec run as start")
+        raise TrainingError(
+            "stage 2 needs a trained codec: give the final.safetensors of a codec run as start"
+        )
     torch.manual_seed(recipe.seed)
     device = default_device()
     setting = teacher_setting(recipe, inputs, device)

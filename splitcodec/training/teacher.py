@@ -10,6 +10,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from splitcodec.errors import TrainingError
+
+QUIET = (
+    0.01  # floor of a channel's variance, in units of the mean one: a dead channel must not divide by zero
+)
+
 
 @dataclass(frozen=True)
 class TeacherSpec:
@@ -97,7 +103,7 @@ def _with_fixed_upsampling(graph: fx.GraphModule) -> fx.GraphModule:
             continue
         values = graph.get_buffer(node.kwargs["scales"].target).tolist()
         if values != [1.0, 1.0, 2.0, 2.0]:
-            raise ValueError(
+            raise TrainingError(
                 f"{node.target} resizes by {values}; only doubling of height and width is supported"
             )
         graph.set_submodule(node.target, Upsample2())
@@ -132,4 +138,5 @@ def split_statistics(teacher: Teacher, batches: list[Tensor]) -> SplitStatistics
                 scalar = scalar + (value * signs * (confidence + 0.02)).sum()
         (grad,) = torch.autograd.grad(scalar, feature)
         gradients.append(grad.square().mean(dim=(0, 2, 3)))
-    return SplitStatistics(torch.stack(squares).mean(0), torch.stack(gradients).mean(0))
+    variance = torch.stack(squares).mean(0)
+    return SplitStatistics(variance.clamp_min(QUIET * variance.mean()), torch.stack(gradients).mean(0))

@@ -1,0 +1,55 @@
+"""Shown numbers come from a report: README table and shipped pack equal the committed JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from splitcodec.errors import DatasetError
+from splitcodec.evaluation.publish import (
+    BEGIN,
+    END,
+    markdown_table,
+    measured_rows,
+    read_report,
+    with_table,
+)
+from splitcodec.packs import load_pack
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORT = "docs/results/detect-coco-test.json"
+
+
+def test_the_readme_table_is_the_reports() -> None:
+    report = read_report(ROOT / REPORT)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_table(readme, markdown_table(report, REPORT)) == readme
+
+
+def test_the_shipped_pack_carries_the_reports_rows_and_digests() -> None:
+    report, pack = read_report(ROOT / REPORT), load_pack("default")
+    assert report.pack.codec_digest == pack.codec_digest
+    assert report.pack.prompt_digest == pack.prompt("detect").digest
+    assert pack.manifest.measured == measured_rows(report)
+
+
+def test_bytes_are_monotone_in_rate_on_the_test_photos() -> None:
+    ours = read_report(ROOT / REPORT).ours
+    sizes = [row.bytes_per_frame for row in ours]
+    assert len(sizes) >= 4
+    assert sizes == sorted(sizes)
+    assert [row.rate for row in ours] == sorted(row.rate for row in ours)
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(DatasetError, match="once each"):
+        with_table("no marks here", "table")
+    assert with_table(f"a {BEGIN} old {END} b", "new") == f"a {BEGIN}\nnew\n{END} b"
+
+
+def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("{}")
+    with pytest.raises(DatasetError, match="no report"):
+        read_report(path)

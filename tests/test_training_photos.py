@@ -1,0 +1,93 @@
+"""Photos become crops: order, size, fill, repeatability."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from training_rig import smooth_photo, write_photos
+
+from splitcodec.errors import DatasetError
+from splitcodec.training import photos
+from splitcodec.training.photos import FILL, PhotoCrops, read_photos
+
+
+def test_folder_and_tar_give_the_same_photos_in_name_order(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "photos", 3)
+    (folder / "notes.txt").write_text("not a photo")
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        for path in sorted(folder.iterdir(), reverse=True):
+            archive.add(path, path.name)
+    loose, packed = read_photos([folder]), read_photos([tmp_path / "photos.tar"])
+    assert [photo.shape for photo in loose] == [(96, 160, 3), (112, 144, 3), (128, 128, 3)]
+    assert all(np.array_equal(a, b) for a, b in zip(loose, packed, strict=True))
+    assert len(read_photos([folder, tmp_path / "photos.tar"])) == 6
+
+
+def test_grey_and_transparent_photos_become_rgb(tmp_path: Path) -> None:
+    Image.fromarray(np.full((20, 30), 7, np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.full((20, 30, 4), 9, np.uint8)).save(tmp_path / "b.webp")
+    assert [photo.shape for photo in read_photos([tmp_path])] == [(20, 30, 3)] * 2
+
+
+def test_no_photos_is_an_error_that_says_what_is_expected(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(DatasetError, match=r"no photos in .*expected \('\.jpg', .* in a tar or a folder"):
+        read_photos([tmp_path])
+
+
+def test_directories_inside_a_tar_are_no_photos(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        folder = tarfile.TarInfo("a.jpg")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        buffer = io.BytesIO()
+        Image.fromarray(smooth_photo(10, 12, 0)).save(buffer, "PNG")
+        info = tarfile.TarInfo("b.png")
+        info.size = buffer.tell()
+        buffer.seek(0)
+        archive.addfile(info, buffer)
+    assert [photo.shape for photo in read_photos([tmp_path / "x.tar"])] == [(10, 12, 3)]
+
+
+def crops(size: int = 64, batch: int = 4, seed: int = 3, count: int = 2) -> PhotoCrops:
+    return PhotoCrops([smooth_photo(100, 140, i) for i in range(count)], size, batch, seed)
+
+
+def test_batches_are_rgb_pixels_and_repeat_with_the_seed() -> None:
+    one, same, other = crops(), crops(), crops(seed=4)
+    for _ in range(3):
+        batch, again = one.next(), same.next()
+        assert batch.shape == (4, 3, 64, 64)
+        assert batch.dtype == torch.float32
+        assert 0 <= batch.min() < batch.max() <= 255
+        assert torch.equal(batch, again)
+        assert not torch.equal(batch, other.next())
+
+
+def test_small_photo_lies_in_the_letterbox_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "MOSAIC_SHARE", 0.0)
+    source = PhotoCrops([np.full((20, 24, 3), 200, np.uint8)], 64, 1, 0)
+    for _ in range(10):
+        crop = source.crop()
+        assert len(np.unique(crop)) == 2, "the photo and the fill, perhaps both brighter or darker"
+        inside = (crop == crop.max()).all(axis=2)
+        assert 0 < inside.mean() < 0.25
+        assert crop.max() / crop.min() == pytest.approx(200 / FILL, rel=0.02)
+        rows, columns = inside.any(axis=1), inside.any(axis=0)
+        assert inside.sum() == rows.sum() * columns.sum(), "one rectangle"
+
+
+def test_large_photo_covers_the_crop_and_mosaics_show_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = [np.full((400, 400, 3), value, np.uint8) for value in (20, 60, 100, 140, 180, 220)]
+    monkeypatch.setattr(photos, "MOSAIC_SHARE", 0.0)
+    single = PhotoCrops(flat, 64, 1, 1)
+    assert all(len(np.unique(single.crop())) == 1 for _ in range(10))
+    monkeypatch.setattr(photos, "MOSAIC_SHARE", 1.0)
+    several = PhotoCrops(flat, 64, 1, 1)
+    assert max(len(np.unique(several.crop())) for _ in range(10)) >= 3
