@@ -141,6 +141,7 @@ def export_command(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the pack.")] = "nano-coco",
     notes: Annotated[str, typer.Option(help="A line for the model card.")] = "",
+    sizes: Annotated[str, typer.Option(help="Sizes of the codec, as in models/sizes.py.")] = "nano",
 ) -> None:
     """Write a pack from finished runs; every graph must give the networks' numbers, or nothing is written."""
     with needing("train"):
@@ -149,7 +150,7 @@ def export_command(
         from splitcodec.export.checkpoint_pack import PackSources, export_pack, run_provenance
         from splitcodec.packs import TrainingData
     terms = TypeAdapter(list[TrainingData]).validate_json(data_terms.read_bytes()) if data_terms else []
-    sources = PackSources(codec, prompt, teacher, labels, name=name)
+    sources = PackSources(codec, prompt, teacher, labels, sizes, name)
     manifest = export_pack(sources, out, run_provenance(sources, terms, notes))
     typer.echo(f"wrote {out}: pack {manifest.name}, codec digest {manifest.codec_digest[:16]}")
 

@@ -7,24 +7,26 @@ from pathlib import Path
 import pytest
 
 from splitcodec.errors import DatasetError
-from splitcodec.evaluation.publish import (
-    BEGIN,
-    END,
-    markdown_table,
-    measured_rows,
-    read_report,
-    with_table,
-)
+from splitcodec.evaluation.pages import latency_table, read_latency, with_block
+from splitcodec.evaluation.publish import LATENCY, TABLE, markdown_table, measured_rows, read_report
 from splitcodec.packs import load_pack
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = "docs/results/detect-coco-test.json"
+LATENCY_REPORT = "results/latency.json"
 
 
 def test_the_readme_table_is_the_reports() -> None:
     report = read_report(ROOT / REPORT)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_table(readme, markdown_table(report, REPORT)) == readme
+    assert with_block(readme, TABLE, markdown_table(report, REPORT)) == readme
+
+
+def test_the_latency_table_is_the_reports() -> None:
+    report = read_latency(ROOT / "docs" / LATENCY_REPORT)
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert with_block(page, LATENCY, latency_table(report, LATENCY_REPORT)) == page
+    assert report.codec_digest == load_pack("default").codec_digest
 
 
 def test_the_shipped_pack_carries_the_reports_rows_and_digests() -> None:
@@ -44,8 +46,9 @@ def test_bytes_are_monotone_in_rate_on_the_test_photos() -> None:
 
 def test_a_page_without_marks_is_refused() -> None:
     with pytest.raises(DatasetError, match="once each"):
-        with_table("no marks here", "table")
-    assert with_table(f"a {BEGIN} old {END} b", "new") == f"a {BEGIN}\nnew\n{END} b"
+        with_block("no marks here", "x", "table")
+    page = "a <!-- x:begin --> old <!-- x:end --> b"
+    assert with_block(page, "x", "new") == "a <!-- x:begin -->\nnew\n<!-- x:end --> b"
 
 
 def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
@@ -53,3 +56,5 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(DatasetError, match="no report"):
         read_report(path)
+    with pytest.raises(DatasetError, match="no report"):
+        read_latency(path)

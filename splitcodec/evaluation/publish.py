@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ConfigDict
 
 from splitcodec.errors import DatasetError
+from splitcodec.evaluation.pages import Shown, latency_table, read_latency, with_block
 from splitcodec.packs import load_pack
 from splitcodec.packs.schema import MODEL_CARD_FILE, MeasuredRow
 from splitcodec.packs.write import with_measured
 
-BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
+TABLE, LATENCY = "table", "latency"  # names of the blocks in README.md and docs/operations.md
 
 
-class _Shown(BaseModel):
-    """Base of what is read back from a report; fields that are not shown are skipped."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class ShownRow(_Shown):
+class ShownRow(Shown):
     """One row of the report; see evaluation.rows.Row."""
 
     codec: str
@@ -37,7 +30,7 @@ class ShownRow(_Shown):
     drop_high: float
 
 
-class ShownEqual(_Shown):
+class ShownEqual(Shown):
     """Bytes an anchor needs for the accuracy of our row at `rate`."""
 
     rate: float
@@ -45,7 +38,7 @@ class ShownEqual(_Shown):
     anchor_bytes: float | None
 
 
-class ShownPack(_Shown):
+class ShownPack(Shown):
     """Digests of the pack that was measured, SHA-256 in hex."""
 
     name: str
@@ -53,13 +46,13 @@ class ShownPack(_Shown):
     prompt_digest: str
 
 
-class ShownData(_Shown):
+class ShownData(Shown):
     """The data set's file name."""
 
     file: str
 
 
-class ShownReport(_Shown):
+class ShownReport(Shown):
     """The parts of a report that are shown."""
 
     command: str
@@ -115,14 +108,6 @@ def _bytes(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
 
 
-def with_table(text: str, table: str) -> str:
-    """`text` with what stands between the table marks replaced; DatasetError without the marks."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise DatasetError(f"the page must hold {BEGIN} and {END} once each")
-    head, _, rest = text.partition(BEGIN)
-    return f"{head}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}"
-
-
 def with_rows(card: str, rows: tuple[MeasuredRow, ...], command: str, pack_digest: str) -> str:
     """The card with a table of measured operating points, replacing an earlier one."""
     head = card.split("\n## Measured\n")[0].rstrip("\n")
@@ -155,21 +140,25 @@ def measured_rows(report: ShownReport) -> tuple[MeasuredRow, ...]:
 
 def publish_command(
     report: Annotated[Path, typer.Option(help="Report of `splitcodec eval`.")],
-    readme: Annotated[Path, typer.Option(help="Page whose table is replaced.")],
+    latency: Annotated[Path, typer.Option(help="Report of `splitcodec bench latency`.")],
+    root: Annotated[Path, typer.Option(help="Source folder, with README.md and docs/.")],
     pack: Annotated[Path, typer.Option(help="Pack folder whose measured rows and card are replaced.")],
 ) -> None:
-    """Write the numbers of one report into the README and the pack they were measured on."""
-    shown, loaded = read_report(report), load_pack(pack)
-    if loaded.codec_digest != shown.pack.codec_digest:
-        raise DatasetError(
-            f"{report.name} measured codec {shown.pack.codec_digest[:16]}, {pack} holds "
-            f"{loaded.codec_digest[:16]}; evaluate that pack first"
-        )
+    """Write the numbers of two reports into README, operations page and the pack they were measured on."""
+    shown, times, loaded = read_report(report), read_latency(latency), load_pack(pack)
+    for path, digest in ((report, shown.pack.codec_digest), (latency, times.codec_digest)):
+        if digest != loaded.codec_digest:
+            raise DatasetError(
+                f"{path.name} measured codec {digest[:16]}, {pack} holds {loaded.codec_digest[:16]}; "
+                "measure that pack first"
+            )
     rows = measured_rows(shown)
     card = loaded.file_bytes(MODEL_CARD_FILE).decode()
     with_measured(pack, rows, with_rows(card, rows, shown.command, shown.pack.codec_digest[:16]))
-    name = (
-        report.relative_to(readme.parent).as_posix() if report.is_relative_to(readme.parent) else report.name
-    )
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), markdown_table(shown, name)), "utf-8")
-    typer.echo(json.dumps({"rows": len(rows), "readme": str(readme), "pack": str(pack)}))
+    _replace(root / "README.md", TABLE, markdown_table(shown, f"docs/results/{report.name}"))
+    _replace(root / "docs/operations.md", LATENCY, latency_table(times, f"results/{latency.name}"))
+    typer.echo(f"{len(rows)} rows written to README.md, docs/operations.md and {pack}")
+
+
+def _replace(page: Path, name: str, body: str) -> None:
+    page.write_text(with_block(page.read_text(encoding="utf-8"), name, body), encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 import splitcodec
+from splitcodec.errors import TrainingError
 from splitcodec.export.build import Array, CodecGraphs, export_codec, export_tail, prompt_tensors
 from splitcodec.export.card import model_card
 from splitcodec.export.graphs import TailGraph
@@ -27,6 +27,7 @@ from splitcodec.packs.schema import (
 )
 from splitcodec.packs.write import PackContents, TaskContents, write_pack
 from splitcodec.training.checkpoint import load_modules
+from splitcodec.training.history import read_summary
 from splitcodec.training.prompt_run import TaskParts, task_parts
 from splitcodec.training.teacher import YOLOX
 
@@ -86,21 +87,17 @@ def _detect_task(sources: PackSources, parts: TaskParts, arrays: Mapping[str, Ar
 
 
 def run_provenance(sources: PackSources, data: list[TrainingData], notes: str) -> Provenance:
-    """Provenance from the runs' own run.json files, beside the checkpoints."""
-    stages = []
-    for name, file in (("codec", sources.codec_file), ("prompt detect", sources.task_file)):
-        if file is None:
-            continue
-        run = json.loads((file.parent / "run.json").read_text(encoding="utf-8"))
-        stages.append(
-            TrainingStage(
-                name=name,
-                steps=run["steps"],
-                batch=run["batch"],
-                seconds=run["seconds"],
-                machine=run["machine"],
-            )
+    """Provenance from the run.json files beside the checkpoints; TrainingError if there is none."""
+    last = sources.codec_file if sources.task_file is None else sources.task_file
+    summary = read_summary(last)
+    if summary is None:
+        raise TrainingError(f"no run.json beside {last.name}; export from the folder its run wrote")
+    stages = tuple(
+        TrainingStage(
+            name=run.recipe, steps=run.steps, batch=run.batch, seconds=run.seconds, machine=run.machine
         )
+        for run in summary.line()
+    )
     teacher = TeacherOrigin(
         task="detect",
         name="YOLOX-Nano (COCO 80)",
@@ -113,10 +110,10 @@ def run_provenance(sources: PackSources, data: list[TrainingData], notes: str) -
     return Provenance(
         created=date.today().isoformat(),
         tool_version=splitcodec.__version__,
-        seed=42,
+        seed=summary.seed,
         teachers=(teacher,),
         data=tuple(data),
-        stages=tuple(stages),
+        stages=stages,
         notes=notes,
     )
 

@@ -143,7 +143,16 @@ def trainable(modules: dict[str, nn.Module]) -> list[nn.Parameter]:
 
 def run_of(recipe: Recipe, inputs: TrainingInputs) -> Run:
     """The loop's settings from a recipe and what the command line gave."""
-    return Run(inputs.folder, recipe.steps, recipe.batch, inputs.max_minutes, recipe.warm_up_share)
+    return Run(
+        inputs.folder,
+        recipe.steps,
+        recipe.batch,
+        inputs.max_minutes,
+        recipe.warm_up_share,
+        recipe.name,
+        recipe.seed,
+        inputs.start,
+    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from splitcodec.errors import TrainingError
 from splitcodec.provenance import cpu_name
 from splitcodec.training.checkpoint import Progress, resume, save_checkpoint
+from splitcodec.training.history import RunSummary, read_summary, write_summary
 
 AVERAGE_DECAY = 0.998
 CLIP = 1.0
@@ -40,6 +41,9 @@ class Run:
     batch: int
     max_minutes: float | None = None
     warm_up_share: float = 1.0 / 3.0
+    recipe: str = ""
+    seed: int = 0
+    start: Path | None = None  # checkpoint the weights came from
 
     @property
     def checkpoint(self) -> Path:
@@ -137,13 +141,16 @@ class Trainer:
                 parameter.copy_(value)
         save_checkpoint(self._run.folder / "final.safetensors", self._modules, None, [], done)
         machine = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
-        summary = {
-            "steps": done.steps,
-            "batch": self._run.batch,
-            "seconds": round(done.seconds, 1),
-            "machine": machine,
-        }
-        (self._run.folder / "run.json").write_text(json.dumps(summary) + "\n")
+        summary = RunSummary(
+            recipe=self._run.recipe,
+            seed=self._run.seed,
+            steps=done.steps,
+            batch=self._run.batch,
+            seconds=round(done.seconds, 1),
+            machine=machine,
+            after=None if self._run.start is None else read_summary(self._run.start),
+        )
+        write_summary(self._run.folder, summary)
 
 
 def _cpu() -> str:
