@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from splitcodec.errors import TrainingError
 from splitcodec.models.codec import FeatureCodec, HyperPrior, RateGains
@@ -26,6 +27,7 @@ from splitcodec.training.loop import Run, StepResult, Trainer
 from splitcodec.training.losses import deep_error, feature_error
 from splitcodec.training.photos import PhotoCrops, read_photos
 from splitcodec.training.recipes import Recipe
+from splitcodec.training.revive import revive_channels
 from splitcodec.training.teacher import YOLOX, SplitStatistics, Teacher, split_statistics
 
 
@@ -103,6 +105,9 @@ def train_codec(recipe: Recipe, inputs: TrainingInputs) -> None:
     parts = build_parts(SIZES[recipe.sizes], YOLOX.split_channels, device)
     if inputs.start is not None:
         load_modules(inputs.start, parts.trained())
+    if recipe.revive:
+        revived = revive_channels(parts.codec, parts.gains, parts.prompt, setting.crops.next().to(device))
+        tqdm.write(f"revived {revived} of {parts.codec.sizes.latent_channels} latent channels")
     points, lambdas = rate_plan(recipe, device)
     pixels = recipe.crop * recipe.crop
 
