@@ -1,8 +1,9 @@
 """Latent channels that never leave zero, brought back before a run goes on.
 
-A channel whose values stay below half a quantiser step is always decoded as its mean: the decoder never sees it move, so
-nothing teaches it to use the channel, and the rate term keeps it small. Such channels get fresh rows in g_a's last
-layer, loud enough to be decoded at the highest rate, gains as at the start, and a sigma index that fits.
+A channel whose values stay below half a quantiser step is always decoded as its mean: the decoder never
+sees it move, so nothing teaches it to use the channel, and the rate term keeps it small. Such channels get
+fresh rows in g_a's last layer, loud enough to be decoded at the highest rate, gains as at the start, and a
+sigma index that fits.
 """
 
 from __future__ import annotations
