@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 
 from splitcodec.errors import ExportMismatch
 from splitcodec.runtime import open_session
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 OPSET = 20
 MAX_EXPORT_GAP = 2e-3  # of the largest output magnitude; float kernels differ in the last bits
@@ -54,6 +58,7 @@ def to_onnx(graph: nn.Module, inputs: Sequence[ExportInput], outputs: Sequence[s
         )
     model = program.model_proto
     del model.metadata_props[:]
+    del model.graph.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -61,6 +66,7 @@ def to_onnx(graph: nn.Module, inputs: Sequence[ExportInput], outputs: Sequence[s
         del value.metadata_props[:]
     for tensor in model.graph.initializer:
         del tensor.metadata_props[:]
+    _name_dimensions(model)
     names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
     wanted = [item.name for item in inputs], list(outputs)
     if names != wanted:
@@ -69,6 +75,15 @@ def to_onnx(graph: nn.Module, inputs: Sequence[ExportInput], outputs: Sequence[s
     buffer = io.BytesIO()
     onnx.save_model(model, buffer)
     return buffer.getvalue()
+
+
+def _name_dimensions(model: ModelProto) -> None:
+    """Name free dimensions after their place: the tracer's names, and digests with them, differ per run."""
+    del model.graph.value_info[:]  # inner shapes, spelled in those names; engines infer them again
+    for value in [*model.graph.input, *model.graph.output]:
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if dimension.dim_param:
+                dimension.dim_param = f"{value.name}_{axis}"
 
 
 def _dynamic_shapes(graph: nn.Module, inputs: Sequence[ExportInput]) -> tuple[object, ...]:
