@@ -62,7 +62,7 @@ def test_photos_of_one_name_get_pictures_of_their_own() -> None:
 @pytest.mark.slow
 def test_a_service_that_cannot_start_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(RuntimeUnavailable, match=r"cloud service ended while starting: .*PackNotFound"),
+        pytest.raises(RuntimeUnavailable, match=r"cloud service ended; the end of its log: .*PackNotFound"),
         services(tmp_path, str(tmp_path / "no-pack")),
     ):
         pass

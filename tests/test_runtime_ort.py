@@ -134,7 +134,7 @@ def test_every_unavailable_engine_says_why() -> None:
 
 def test_missing_provider_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(RuntimeUnavailable, match=r"no CUDAExecutionProvider .*splitcodec\[cuda\]"):
+    with pytest.raises(RuntimeUnavailable, match=r"no CUDAExecutionProvider .*install '\.\[cuda\]'"):
         open_session(tiny_pack.head_graph(), "ort-cuda")
 
 

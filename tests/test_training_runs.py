@@ -83,7 +83,7 @@ def test_pack_says_where_it_comes_from(whole_run: WholeRun) -> None:
     manifest = load_pack(whole_run.pack).manifest
     assert whole_run.output.startswith(f"wrote {whole_run.pack}: pack tiny-owls, codec digest ")
     assert manifest.tasks["detect"].labels == LABELS
-    assert [stage.name for stage in manifest.provenance.stages] == ["codec", "prompt detect"]
+    assert [stage.name for stage in manifest.provenance.stages] == ["nano", "detect"]
     assert [stage.steps for stage in manifest.provenance.stages] == [3, 3]
     assert manifest.provenance.data[0].name == "waves"
     card = (whole_run.pack / "MODEL_CARD.md").read_text()
