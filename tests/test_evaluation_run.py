@@ -128,9 +128,7 @@ def test_data_without_any_of_the_labels_is_refused(two_photos: Dataset) -> None:
 def test_missing_packages_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     require_packages()
     monkeypatch.setattr("splitcodec.evaluation.command.NEEDED", ("numpy", "no_such_package"))
-    with pytest.raises(
-        SettingsError, match=r"no_such_package not installed; .*run: pip install"
-    ):
+    with pytest.raises(SettingsError, match=r"no_such_package not installed; .*run: pip install"):
         require_packages()
 
 
