@@ -8,7 +8,14 @@ import pytest
 
 from splitcodec.errors import DatasetError
 from splitcodec.evaluation.pages import latency_table, read_latency, with_block
-from splitcodec.evaluation.publish import LATENCY, TABLE, markdown_table, measured_rows, read_report
+from splitcodec.evaluation.publish import (
+    LATENCY,
+    TABLE,
+    markdown_table,
+    measured_rows,
+    publish_command,
+    read_report,
+)
 from splitcodec.packs import load_pack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,3 +65,14 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
         read_report(path)
     with pytest.raises(DatasetError, match="no report"):
         read_latency(path)
+
+
+@pytest.mark.parametrize("digest", ["codec_digest", "prompt_digest"])
+def test_a_report_of_other_weights_is_not_published(tmp_path: Path, digest: str) -> None:
+    text = (ROOT / REPORT).read_text()
+    held = getattr(read_report(ROOT / REPORT).pack, digest)
+    other = tmp_path / "other.json"
+    other.write_text(text.replace(held, "0" * 64))
+    with pytest.raises(DatasetError, match="measure that pack first"):
+        publish_command(other, ROOT / "docs" / LATENCY_REPORT, tmp_path, ROOT / "splitcodec/packs/default")
+    assert [path.name for path in tmp_path.iterdir()] == ["other.json"]

@@ -152,6 +152,11 @@ def publish_command(
                 f"{path.name} measured codec {digest[:16]}, {pack} holds {loaded.codec_digest[:16]}; "
                 "measure that pack first"
             )
+    if shown.pack.prompt_digest != (held := loaded.prompt(shown.task).digest):
+        raise DatasetError(
+            f"{report.name} measured prompt {shown.pack.prompt_digest[:16]}, {pack} holds {held[:16]}; "
+            "measure that pack first"
+        )
     rows = measured_rows(shown)
     card = loaded.file_bytes(MODEL_CARD_FILE).decode()
     with_measured(pack, rows, with_rows(card, rows, shown.command, shown.pack.codec_digest[:16]))
