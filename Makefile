@@ -3,19 +3,21 @@ SHELL := /bin/sh
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_EXTRAS := edge,cloud,cpu,demo
-TEST_EXTRAS := $(DEMO_EXTRAS),train,eval,dev
+TEST_EXTRAS := $(DEMO_EXTRAS),train,eval,tracing,dev
 PROTOS := $(wildcard proto/splitcodec/wire/v1/*.proto)
 
 # Two threads at most in every numeric library: the suite shares the machine with the services it starts.
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format types imports unit proto clean
+.PHONY: help chaos demo fuzz test test-fast lint format types imports unit proto clean
 
 help:
 	@echo "make demo       photos through both services, pictures in demo-out/ (installs the runtime only)"
 	@echo "make test       lint, types, import rule and every test (installs the training tools too)"
 	@echo "make test-fast  the same without the slow tests"
+	@echo "make fuzz       millions of hostile inputs through every parser (FUZZ_ARGS=\"--inputs 100000\")"
+	@echo "make chaos      services killed, links spoiled, disks filled: nothing lost (CHAOS_ARGS=\"--rounds 3\")"
 	@echo "make lint | format | types | imports | proto | clean"
 
 demo: $(VENV)/.stamp-demo
@@ -43,11 +45,19 @@ imports: $(VENV)/.stamp-test
 unit: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+fuzz: $(VENV)/.stamp-test
+	$(BIN)/python -m pip install --quiet -e ".[fuzz]"
+	PYTHONPATH=.:tests $(BIN)/python -m fuzz.long_run $(FUZZ_ARGS)
+
+chaos: $(VENV)/.stamp-test
+	PYTHONPATH=.:tests $(BIN)/python -m chaos $(CHAOS_ARGS)
+	$(BIN)/python -m pytest -q tests/chaos
+
 proto: $(VENV)/.stamp-test
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 
 clean:
-	rm -rf $(VENV) demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo-out fuzz-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One virtual environment; each stamp says which extras are in it.

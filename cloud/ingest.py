@@ -10,12 +10,14 @@ from typing import Final, TypeAlias
 
 import grpc
 
+from cloud.devices import DeviceLimits, StreamPlace
 from cloud.messages import incoming_frame
 from cloud.metrics import CloudMetrics
 from cloud.pipeline import Answer, Pipeline
 from cloud.status import Refusal, end_call, refusal_for, refusing
 from cloud.store import Committed
 from splitcodec.errors import ServiceStopping
+from splitcodec.wire.integrity import response_crc
 from splitcodec.wire.v1.ingest_pb2 import (
     Frame,
     InferRequest,
@@ -38,10 +40,16 @@ class IngestServicer(FeatureIngestServicer):
     """Frames in, committed results out."""
 
     def __init__(
-        self, pipeline: Pipeline, metrics: CloudMetrics, stopping: asyncio.Event, stream_in_flight: int
+        self,
+        pipeline: Pipeline,
+        metrics: CloudMetrics,
+        devices: DeviceLimits,
+        stopping: asyncio.Event,
+        stream_in_flight: int,
     ) -> None:
         self._pipeline = pipeline
         self._metrics = metrics
+        self._devices = devices
         self._stopping = stopping
         self._stream_in_flight = stream_in_flight
 
@@ -49,6 +57,7 @@ class IngestServicer(FeatureIngestServicer):
         """See ingest.proto."""
         async with refusing(context, self._metrics):
             frame = incoming_frame(request.frame)
+            self._devices.admit(frame.key.device)
             committed = await self._pipeline.infer(frame, context.time_remaining())
             return InferResponse(result=committed.result, repeated_frame=committed.repeated)
 
@@ -56,9 +65,14 @@ class IngestServicer(FeatureIngestServicer):
         self, requests: AsyncIterable[StreamRequest], context: StreamContext
     ) -> AsyncIterator[StreamResponse]:
         """See ingest.proto."""
-        session = _StreamSession(self._pipeline, self._metrics, self._stream_in_flight)
-        with self._metrics.streams.track_inprogress():
-            async with refusing(context, self._metrics), session.reading(requests, self._stopping):
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(self._metrics.streams.track_inprogress())
+            await stack.enter_async_context(refusing(context, self._metrics))
+            place = stack.enter_context(self._devices.stream())
+            session = _StreamSession(
+                self._pipeline, self._metrics, self._devices, place, self._stream_in_flight
+            )
+            async with session.reading(requests, self._stopping):
                 yield StreamResponse(opened=StreamOpened(max_in_flight=self._stream_in_flight))
                 async for response in session.responses():
                     yield response
@@ -93,9 +107,18 @@ class _StreamSession:
     frame was committed.
     """
 
-    def __init__(self, pipeline: Pipeline, metrics: CloudMetrics, max_in_flight: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        metrics: CloudMetrics,
+        devices: DeviceLimits,
+        place: StreamPlace,
+        max_in_flight: int,
+    ) -> None:
         self._pipeline = pipeline
         self._metrics = metrics
+        self._devices = devices
+        self._place = place
         self._in_flight: asyncio.Queue[_InFlight | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(max_in_flight)
         self._head: _InFlight | None = None
@@ -132,11 +155,15 @@ class _StreamSession:
     async def _read(self, requests: AsyncIterable[StreamRequest]) -> None:
         async for request in requests:
             await self._room.acquire()
+            await self._devices.pace(request.frame.key.device)
             answer = asyncio.create_task(self._answer(request.frame))
+            answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # none goes unread
             self._in_flight.put_nowait(_InFlight(request.frame, answer))
 
     async def _answer(self, frame: Frame) -> Answer:
-        return await self._pipeline.answer(incoming_frame(frame), wait_for_room=True)
+        incoming = incoming_frame(frame)
+        self._place.admit(incoming.key.device)
+        return await self._pipeline.answer(incoming, wait_for_room=True)
 
     async def _next_group(self) -> list[_InFlight]:
         """The frames at the front that are answered; waits for the first; empty when no more will come."""
@@ -216,4 +243,5 @@ def _response(settled: list[_Settled]) -> StreamResponse:
                 break
         acks[key.device, key.camera] = key
     response.acks.extend(acks.values())
+    response.crc32c = response_crc(response)
     return response

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloud.runner import TaskOutput
-from splitcodec.errors import InvalidRequest
+from splitcodec.errors import CorruptBitstream, InvalidRequest
+from splitcodec.tasks.messages import put_answer
+from splitcodec.tracing import TraceParent
+from splitcodec.wire.integrity import is_intact
 from splitcodec.wire.v1 import ingest_pb2, results_pb2
 
 NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -40,6 +43,7 @@ class IncomingFrame:
     task: str
     bitstream: bytes
     received_time: int
+    parent: TraceParent | None = None
 
 
 def frame_key(message: results_pb2.FrameKey) -> FrameKey:
@@ -55,7 +59,12 @@ def frame_key(message: results_pb2.FrameKey) -> FrameKey:
 
 
 def incoming_frame(message: ingest_pb2.Frame) -> IncomingFrame:
-    """The checked frame, received now. InvalidRequest if a field is missing or out of range."""
+    """The checked frame, received now.
+
+    CorruptBitstream if its checksum is wrong, InvalidRequest if a field is missing or out of range.
+    """
+    if not is_intact(message):
+        raise CorruptBitstream("the frame does not match its CRC32C: damaged on the way; send it again")
     if message.capture_time_unix_nanos <= 0:
         raise InvalidRequest(
             f"capture_time_unix_nanos is {message.capture_time_unix_nanos}; send the time of capture, above 0"
@@ -66,13 +75,14 @@ def incoming_frame(message: ingest_pb2.Frame) -> IncomingFrame:
         message.task,
         message.bitstream,
         time.time_ns(),
+        TraceParent.parse(message.traceparent),
     )
 
 
 def task_result(frame: IncomingFrame, output: TaskOutput, finished_time: int) -> results_pb2.TaskResult:
     """The wire form of a task output, without a cursor; finished_time in unix nanoseconds."""
     header = output.header
-    return results_pb2.TaskResult(
+    result = results_pb2.TaskResult(
         key=results_pb2.FrameKey(device=frame.key.device, camera=frame.key.camera, seq=frame.key.seq),
         capture_time_unix_nanos=frame.capture_time,
         task=output.task,
@@ -87,15 +97,6 @@ def task_result(frame: IncomingFrame, output: TaskOutput, finished_time: int) ->
         received_time_unix_nanos=frame.received_time,
         finished_time_unix_nanos=finished_time,
         stage_seconds=dict(output.stage_seconds),
-        detections=results_pb2.Detections(
-            items=[
-                results_pb2.Detection(
-                    label=found.label,
-                    class_id=found.class_id,
-                    score=found.score,
-                    box=results_pb2.Box(x1=found.box.x1, y1=found.box.y1, x2=found.box.x2, y2=found.box.y2),
-                )
-                for found in output.detections.detections
-            ]
-        ),
     )
+    put_answer(output.answer, result)
+    return result

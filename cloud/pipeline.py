@@ -15,6 +15,8 @@ from cloud.result_log import ResultLog
 from cloud.runner import FrameRunner, TaskOutput
 from cloud.store import Committed, conflict
 from splitcodec.errors import DeadlineExceeded, FrameConflict, InvalidRequest, UnknownTask
+from splitcodec.service_metrics import exemplar
+from splitcodec.tracing import Attributes, Tracing, trace_id
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
 
@@ -36,11 +38,13 @@ class Pipeline:
         batcher: Batcher[bytes, TaskOutput],
         results: ResultLog,
         metrics: CloudMetrics,
+        tracing: Tracing,
     ) -> None:
         self._runner = runner
         self._batcher = batcher
         self._results = results
         self._metrics = metrics
+        self._tracing = tracing
         self._turns: dict[tuple[str, str], _Turn] = {}
 
     async def infer(self, frame: IncomingFrame, timeout_s: float | None) -> Committed:
@@ -63,14 +67,21 @@ class Pipeline:
             if stored.capture_time_unix_nanos != frame.capture_time:
                 raise conflict(frame.key, stored, frame.capture_time)
             return Answer(frame, stored, stored=True)
-        admission = self._runner.admit(frame.bitstream)
-        self._check_task(frame.task, admission.task)
-        self._metrics.pending.inc()
-        try:
-            done = await self._batcher.submit(frame.bitstream, admission.group, wait_for_room=wait_for_room)
-        finally:
-            self._metrics.pending.dec()
+        done = await self._run(frame.task, frame.bitstream, wait_for_room=wait_for_room)
         return Answer(frame, self._result_of(frame, done), stored=False)
+
+    async def answer_once(self, task: str, bitstream: bytes, timeout_s: float | None) -> TaskOutput:
+        """Answer a bitstream that is no camera's frame; nothing is kept. Errors as for `infer`."""
+        work = self._run(task, bitstream, wait_for_room=False)
+        try:
+            done = await asyncio.wait_for(work, timeout_s)
+        except asyncio.TimeoutError:
+            raise DeadlineExceeded(
+                f"a bitstream of {task or 'any task'} was not answered within {timeout_s:.3f} s; "
+                "allow more time"
+            ) from None
+        self._metrics.observe_stages({**done.output.stage_seconds, "queue": done.queue_seconds})
+        return done.output
 
     async def commit(self, answers: Sequence[Answer]) -> list[Committed | FrameConflict]:
         """Commit answers in order, in one transaction; a conflict takes the place of its answer."""
@@ -93,6 +104,15 @@ class Pipeline:
         if isinstance(outcome, FrameConflict):
             raise outcome
         return outcome
+
+    async def _run(self, task: str, bitstream: bytes, *, wait_for_room: bool) -> Batched[TaskOutput]:
+        admission = self._runner.admit(bitstream)
+        self._check_task(task, admission.task)
+        self._metrics.pending.inc()
+        try:
+            return await self._batcher.submit(bitstream, admission.group, wait_for_room=wait_for_room)
+        finally:
+            self._metrics.pending.dec()
 
     def _check_task(self, asked: str, held: str) -> None:
         if asked in ("", held):
@@ -123,7 +143,21 @@ class Pipeline:
         self._metrics.observe_stages({"commit": commit_seconds})
         self._metrics.bitstream_bytes.labels(result.task).inc(len(frame.bitstream))
         age = (result.finished_time_unix_nanos - frame.capture_time) / 1e9
-        self._metrics.capture_to_result.labels(result.task).observe(max(age, 0.0))
+        traced = exemplar(trace_id(frame.parent))
+        self._metrics.capture_to_result.labels(result.task).observe(max(age, 0.0), traced)
+        self._trace(frame, result)
+
+    def _trace(self, frame: IncomingFrame, result: TaskResult) -> None:
+        """From the frame's arrival to its commit."""
+        if frame.parent is None:
+            return
+        stages = {f"splitcodec.{stage}_seconds": value for stage, value in result.stage_seconds.items()}
+        attributes: Attributes = {
+            "splitcodec.task": result.task,
+            "splitcodec.bytes": result.num_bytes,
+            **stages,
+        }
+        self._tracing.child("answer", frame.parent, frame.received_time, time.time_ns(), attributes)
 
     @asynccontextmanager
     async def _turn(self, device: str, camera: str) -> AsyncIterator[_Turn]:

@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 import grpc
 
+from cloud.access import recheck
 from cloud.database import Filter
 from cloud.messages import MAX_SEQ, NAME, frame_key
 from cloud.metrics import CloudMetrics
@@ -88,6 +89,7 @@ class ResultsServicer(ResultsBase):
                 await context.send_initial_metadata(((CURSOR_KEY, str(position)),))
                 while True:
                     await self._results.wait_newer(position)
+                    recheck()
                     page = await self._results.tail(chosen, position, WATCH_PAGE)
                     for result in page.results:
                         yield WatchResultsResponse(result=result)

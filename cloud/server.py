@@ -13,21 +13,34 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
+from cloud.access import AccessInterceptor
 from cloud.batching import Batcher, BatchLimits
+from cloud.catalogue import PromptCatalogue
+from cloud.devices import DeviceLimits
 from cloud.ingest import IngestServicer
-from cloud.metrics import CloudMetrics, MetricsServer
+from cloud.metrics import CloudMetrics
+from cloud.metrics_server import MetricsServer
+from cloud.open_inference import OpenInferenceServicer
 from cloud.pipeline import Pipeline
 from cloud.prompts import PromptsServicer
 from cloud.result_log import ResultLog
 from cloud.results import ResultsServicer
 from cloud.runner import FrameRunner
 from cloud.settings import CloudSettings
+from cloud.status import reasons
 from cloud.store import ResultStore
 from cloud.tls import server_credentials
+from splitcodec.certificates import export_expiry
 from splitcodec.errors import SettingsError
+from splitcodec.packs.shelf import PromptShelf
+from splitcodec.service_metrics import start_at_zero
+from splitcodec.signing.trust import TrustStore
+from splitcodec.tokens import TokenBook
+from splitcodec.tracing import Tracing
 from splitcodec.wire.options import server_options
-from splitcodec.wire.v1 import ingest_pb2, prompts_pb2, results_pb2
+from splitcodec.wire.v1 import ingest_pb2, open_inference_pb2, prompts_pb2, results_pb2
 from splitcodec.wire.v1.ingest_pb2_grpc import add_FeatureIngestServicer_to_server
+from splitcodec.wire.v1.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from splitcodec.wire.v1.prompts_pb2_grpc import add_PromptsServicer_to_server
 from splitcodec.wire.v1.results_pb2_grpc import add_ResultsServicer_to_server
 
@@ -35,21 +48,43 @@ log = logging.getLogger(__name__)
 
 SERVICES: Final = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in ((ingest_pb2, "FeatureIngest"), (results_pb2, "Results"), (prompts_pb2, "Prompts"))
+    for module, name in (
+        (ingest_pb2, "FeatureIngest"),
+        (results_pb2, "Results"),
+        (prompts_pb2, "Prompts"),
+        (open_inference_pb2, "GRPCInferenceService"),
+    )
 )
+MAX_WAITING_THREADS: Final = 64
 
 
 class CloudServer:
     """`async with CloudServer(settings, runner, registry) as server:` serves until the block ends."""
 
-    def __init__(self, settings: CloudSettings, runner: FrameRunner, registry: CollectorRegistry) -> None:
-        """Takes the networks as `runner` and registers its metrics with `registry`; opens nothing yet."""
+    def __init__(
+        self,
+        settings: CloudSettings,
+        runner: FrameRunner,
+        registry: CollectorRegistry,
+        trust: TrustStore | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        """Takes the networks as `runner` and registers its metrics with `registry`; opens nothing yet.
+
+        trust: whose signatures count for published prompts; None where no signature is asked for. Raises
+        SettingsError for an unusable token file.
+        """
+        self._trust = trust
+        self._tracing = tracing or Tracing()
         self._settings = settings
+        self._tokens = TokenBook(settings.token_file) if settings.token_file is not None else None
         self._runner = runner
         self._metrics = CloudMetrics(registry)
+        start_at_zero(self._metrics.rejected, reasons())
         self._stopping = asyncio.Event()
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._opened = AsyncExitStack()
+        self._ready = False
         self.grpc_port = 0
         self.metrics_port = 0
 
@@ -72,15 +107,17 @@ class CloudServer:
 
     async def stop(self) -> None:
         """Not ready first; running calls get shutdown_grace_s seconds; then everything is closed."""
+        self._ready = False
         await self._health.enter_graceful_shutdown()
         self._stopping.set()
         self._results.end_readers()
+        self._catalogue.end_watchers()
         await self._opened.aclose()
 
     async def _open(self) -> None:
         """Each part leaves its closing in `_opened`, which runs them in reverse."""
         settings = self._settings
-        metrics_server = MetricsServer.start(settings, self._metrics.registry)
+        metrics_server = MetricsServer.start(settings, self._metrics.registry, self._tokens, self._is_ready)
         self._opened.push_async_callback(asyncio.to_thread, metrics_server.stop)
         self.metrics_port = metrics_server.port
         self._results = ResultLog(ResultStore(settings.data_dir), self._metrics)
@@ -94,14 +131,26 @@ class CloudServer:
             )
         )
         self._opened.push_async_callback(_cancel, retention)
+        await self._open_catalogue()
         server = self._build_grpc()
         self._opened.push_async_callback(server.stop, settings.shutdown_grace_s)
         self.grpc_port = self._bind(server)
-        for prompt in self._runner.prompts():
-            self._metrics.prompt_info.labels(prompt.task, prompt.prompt_digest.hex()).set(1)
         for service in SERVICES:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
+        self._ready = True
+
+    async def _open_catalogue(self) -> None:
+        """Prompts that were published before are served again before the first call is taken."""
+        self._shelf = PromptShelf(self._settings.data_dir / "prompts")
+        self._catalogue = PromptCatalogue(
+            self._runner, self._shelf, self._metrics, self._settings.max_published_prompts, self._trust
+        )
+        self._opened.push_async_callback(self._catalogue.close)
+        await self._catalogue.open()
+
+    def _is_ready(self) -> bool:
+        return self._ready
 
     async def retire(self, max_age_days: float | None = None, max_bytes: int | None = None) -> int:
         """Hold the retention limits now, by default those of the settings; how many results went."""
@@ -110,17 +159,24 @@ class CloudServer:
         return await self._results.retire(age, size)
 
     def _build_grpc(self) -> grpc.aio.Server:
+        interceptors = [] if self._tokens is None else [AccessInterceptor(self._tokens, self._metrics)]
         server = grpc.aio.server(
+            interceptors=interceptors,
             options=server_options(self._settings.max_concurrent_streams),
             compression=grpc.Compression.NoCompression,  # bitstreams are entropy coded already
         )
-        pipeline = Pipeline(self._runner, self._batcher, self._results, self._metrics)
-        ingest = IngestServicer(pipeline, self._metrics, self._stopping, self._settings.stream_in_flight)
+        pipeline = Pipeline(self._runner, self._batcher, self._results, self._metrics, self._tracing)
+        devices = _device_limits(self._settings)
+        in_flight = self._settings.stream_in_flight
+        ingest = IngestServicer(pipeline, self._metrics, devices, self._stopping, in_flight)
         add_FeatureIngestServicer_to_server(ingest, server)  # type: ignore[no-untyped-call]
         results = ResultsServicer(self._results, self._metrics)
         add_ResultsServicer_to_server(results, server)  # type: ignore[no-untyped-call]
-        prompts = PromptsServicer(self._runner, self._metrics)
+        limits = (self._settings.max_prompt_bytes, self._settings.publish_timeout_s)
+        prompts = PromptsServicer(self._catalogue, self._shelf, self._metrics, *limits)
         add_PromptsServicer_to_server(prompts, server)  # type: ignore[no-untyped-call]
+        models = OpenInferenceServicer(pipeline, self._runner, self._metrics, devices, self._is_ready)
+        add_GRPCInferenceServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server
@@ -129,6 +185,9 @@ class CloudServer:
         """Bind the gRPC port; the one that was chosen."""
         address = f"{self._settings.host}:{self._settings.port}"
         credentials = server_credentials(self._settings)
+        certificates = {"server": self._settings.tls_cert, "client_ca": self._settings.tls_client_ca}
+        pack_ends = self._trust.pack_ends if self._trust is not None else None
+        export_expiry(self._metrics.certificate_expiry, certificates, pack_ends)
         try:
             if credentials is None:
                 return server.add_insecure_port(address)
@@ -139,7 +198,14 @@ class CloudServer:
             ) from error
 
 
+def _device_limits(settings: CloudSettings) -> DeviceLimits:
+    return DeviceLimits(settings.device_frames_per_s, settings.device_streams, settings.max_streams)
+
+
 def _batch_limits(settings: CloudSettings) -> BatchLimits:
+    if settings.ray is not None:  # batches form there; a thread here only waits for one frame
+        waiting = min(settings.max_pending_frames, MAX_WAITING_THREADS)
+        return BatchLimits(1, 0.0, settings.max_pending_frames, waiting)
     return BatchLimits(
         settings.max_batch, settings.batch_window_s, settings.max_pending_frames, settings.workers
     )

@@ -56,8 +56,36 @@ class CloudSettings(BaseSettings):
     stream_in_flight: int = Field(16, ge=1, le=1000, description="frames in flight on one ingest stream")
     max_concurrent_streams: int = Field(256, ge=1, le=100_000, description="calls at once on one connection")
 
+    ray: str | None = Field(
+        None, description="run the networks on Ray: `local`, `auto` (this machine's cluster) or host:port"
+    )
+    ray_replicas: int = Field(1, ge=1, le=1000, description="least copies of each decoder and tail on Ray")
+    ray_max_replicas: int = Field(4, ge=1, le=1000, description="most copies of each; load decides")
+    ray_cpus: float = Field(1.0, ge=0, le=256, description="cores that Ray keeps for each copy")
+    ray_gpus: float = Field(0.0, ge=0, le=16, description="GPUs, or share of one, for each copy")
+    ray_patience_s: float = Field(
+        30.0, gt=0, le=3600, description="seconds a frame is tried again while copies are lost"
+    )
+
     score_threshold: float = Field(0.25, ge=0, le=1, description="detections below this score are dropped")
     max_detections: int = Field(100, ge=1, le=1000, description="detections kept per frame")
+    top_classes: int = Field(5, ge=1, le=1000, description="classes a classification names")
+
+    max_prompt_bytes: int = Field(
+        64 * 2**20, ge=1024, le=2**30, description="bytes of one published prompt pack"
+    )
+    max_published_prompts: int = Field(
+        32, ge=0, le=1000, description="published prompts held before more are refused"
+    )
+    publish_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="seconds a prompt pack may take to arrive"
+    )
+
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="where spans of traced frames go: http://HOST:4317 (OTLP over gRPC); by default nowhere",
+    )
 
     retention_days: float = Field(7.0, gt=0, description="results older than this are deleted")
     retention_bytes: int = Field(2**30, ge=2**16, description="bytes of results kept; the oldest go first")
@@ -66,7 +94,21 @@ class CloudSettings(BaseSettings):
     tls_cert: Path | None = Field(None, description="PEM certificate chain; re-read when it changes")
     tls_key: Path | None = Field(None, description="PEM private key of the server")
     tls_client_ca: Path | None = Field(None, description="PEM authorities of the clients let in (mutual TLS)")
-    insecure: bool = Field(False, description="allow a public address without TLS and client certificates")
+    insecure: bool = Field(False, description="allow a public address that not everybody may use safely")
+    token_file: Path | None = Field(
+        None, description="bearer tokens that callers need (`splitcodec token`); re-read when it changes"
+    )
+    protect_metrics: bool = Field(False, description="ask for a token of scope metrics at /metrics")
+    trusted_keys: Path | None = Field(
+        None, description="folder of the public keys whose signatures on packs and prompt packs count"
+    )
+    require_signed_packs: bool = Field(False, description="refuse packs and prompt packs without a signature")
+
+    device_frames_per_s: float = Field(
+        2000.0, gt=0, le=1e6, description="frames per second of one device; streams are slowed, calls refused"
+    )
+    device_streams: int = Field(4, ge=1, le=1000, description="ingest streams of one device at once")
+    max_streams: int = Field(1000, ge=1, le=100_000, description="ingest streams at once")
     shutdown_grace_s: float = Field(10.0, ge=0, le=600, description="seconds running calls get after SIGTERM")
 
     @field_validator("packs", mode="before")
@@ -82,16 +124,25 @@ class CloudSettings(BaseSettings):
             raise ValueError("tls_cert and tls_key go together; give both or neither")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
-        if self.insecure or self.tls_client_ca is not None:
-            return self
-        for name in ("host", "metrics_host"):
-            address: str = getattr(self, name)
-            if not is_loopback(address):
-                raise ValueError(
-                    f"{name} {address} can be reached from outside; set tls_cert, tls_key and tls_client_ca, "
-                    "bind a loopback address, or accept the risk with insecure"
-                )
+        if self.protect_metrics and self.token_file is None:
+            raise ValueError("protect_metrics needs token_file")
+        if self.require_signed_packs and self.trusted_keys is None:
+            raise ValueError("require_signed_packs needs trusted_keys")
+        if not self.insecure:
+            self._check_address("host", self.token_file is not None)
+            self._check_address("metrics_host", self.protect_metrics)
         return self
+
+    def _check_address(self, name: str, asks_for_tokens: bool) -> None:
+        """ValueError for a public address without TLS, or where anybody would be let in."""
+        address: str = getattr(self, name)
+        if is_loopback(address) or (self.tls_cert and (self.tls_client_ca or asks_for_tokens)):
+            return
+        tokens = "token_file and protect_metrics" if name == "metrics_host" else "token_file"
+        raise ValueError(
+            f"{name} {address} can be reached from outside; set tls_cert and tls_key, and tls_client_ca or "
+            f"{tokens}; or bind a loopback address, or accept the risk with insecure"
+        )
 
 
 def load_settings(arguments: list[str]) -> CloudSettings:

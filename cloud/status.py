@@ -30,12 +30,23 @@ STATUS: Final[dict[type[errors.SplitcodecError], grpc.StatusCode]] = {
     errors.RateOutOfRange: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnknownTask: grpc.StatusCode.NOT_FOUND,
     errors.ResultNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.PackError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.PackTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.SignatureError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.PromptError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.PromptNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.PromptStateError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.FrameConflict: grpc.StatusCode.ALREADY_EXISTS,
     errors.CursorOutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyRequests: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyPrompts: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.WorkersUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ServiceStopping: grpc.StatusCode.UNAVAILABLE,
 }
 
@@ -84,6 +95,16 @@ def refusal_for(error: Exception) -> Refusal:
             return Refusal(STATUS[kind], type(error).__name__, message, isinstance(error, SETTLING))
     log.error("internal error", exc_info=error)
     return Refusal(grpc.StatusCode.INTERNAL, "", "internal error", settled=False)
+
+
+def reasons() -> list[str]:
+    """Every value that `Refusal.reason` can have."""
+    kinds, found = [*STATUS], {"internal"}
+    while kinds:
+        kind = kinds.pop()
+        found.add(kind.__name__)
+        kinds.extend(kind.__subclasses__())
+    return sorted(found)
 
 
 async def end_call(context: Abortable, refusal: Refusal) -> NoReturn:

@@ -7,31 +7,44 @@ import json
 import logging
 import signal
 import socket
-import ssl
 import sys
 from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import uvicorn
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from edge.access import Gate
 from edge.app import create_app
+from edge.codec import Codec, TaskInput
+from edge.follow import GrpcPromptSource, PromptFollower, following
 from edge.metrics import EdgeMetrics
-from edge.pipeline import Codec, EdgePipeline, TaskInput
+from edge.pipeline import EdgePipeline, open_pipeline
 from edge.settings import EdgeSettings, load_settings
+from edge.sources.fleet import checked_sources, reading_sources
 from edge.state import EdgeState
 from edge.uplink import GrpcUplink
+from splitcodec.certificates import ServerTls, export_expiry
 from splitcodec.codec import FeatureEncoder
 from splitcodec.errors import SettingsError, SplitcodecError
 from splitcodec.packs import load_pack
+from splitcodec.packs.rates import rate_points
 from splitcodec.prompts import PromptStore
 from splitcodec.service import log_to_stderr
+from splitcodec.signing.memory import VersionMemory
+from splitcodec.signing.trust import TrustStore
+from splitcodec.throttle import Throttle
+from splitcodec.tokens import TokenBook
+from splitcodec.tracing import open_tracing
 
 log = logging.getLogger("edge")
 
 BAD_START = 2  # exit status
 MAX_CONNECTIONS = 256  # HTTP connections at once; more are answered 503
 BACKLOG = 128
+CLOSE_S = 5  # for requests that still run when the drain is over; nothing keeps them waiting any more
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -39,32 +52,48 @@ def main(arguments: list[str] | None = None) -> None:
     log_to_stderr()
     try:
         settings = load_settings(sys.argv[1:] if arguments is None else arguments)
-        check_tls_files(settings)
+        tls = server_tls(settings)
         with closing(EdgeState(settings.state_dir, settings.device)) as state:
-            codec = build_codec(settings)
+            trust = open_trust(settings)
+            codec = build_codec(settings, trust)
             with listen(settings) as listener:
-                asyncio.run(serve(settings, codec, state, listener))
+                asyncio.run(serve(settings, codec, state, listener, tls, trust))
     except SplitcodecError as error:
         log.error("%s: %s", type(error).__name__, error)
         sys.exit(BAD_START)
 
 
-def build_codec(settings: EdgeSettings) -> Codec:
+def open_trust(settings: EdgeSettings) -> TrustStore | None:
+    """Whose signatures count, and what ran here before; None where nobody asks. Raises SettingsError."""
+    if settings.trusted_keys is None:
+        return None
+    memory = VersionMemory(settings.state_dir / "signed_versions.json")
+    return TrustStore(settings.trusted_keys, memory, settings.require_signed_packs)
+
+
+def build_codec(settings: EdgeSettings, trust: TrustStore | None = None) -> Codec:
     """Load the pack, open its sessions, and compress one grey canvas per task to warm them up."""
-    pack = load_pack(settings.pack)
+    pack = load_pack(settings.pack, trust)
     encoder = FeatureEncoder(pack, engine=settings.engine, threads=settings.threads)
-    tasks = {name: TaskInput(section.input, section.labels) for name, section in pack.manifest.tasks.items()}
+    max_rate = float(pack.manifest.codec.rate_points - 1)
+    tasks = {
+        name: TaskInput(section.input, section.labels, rate_points(pack.manifest, name))
+        for name, section in pack.manifest.tasks.items()
+    }
     for name, task in tasks.items():
         size = (task.convention.height, task.convention.width)
         encoder.compress(np.full((*size, 3), task.convention.fill, np.uint8), pack.prompt(name), 0.0, size)
+    if trust is not None:
+        trust.remember(pack.signer)
     return Codec(
         pack=pack.name,
         codec_digest=pack.codec_digest,
         engine=encoder.sessions[0].engine,
-        max_rate=float(pack.manifest.codec.rate_points - 1),
-        tasks=tasks,
+        max_rate=max_rate,
+        section=pack.manifest.codec,
         encoder=encoder,
         prompts=PromptStore(pack.prompts.values()),
+        inputs={pack.prompt(name).digest: task for name, task in tasks.items()},
     )
 
 
@@ -84,30 +113,46 @@ def listen(settings: EdgeSettings) -> socket.socket:
         ) from error
 
 
-def check_tls_files(settings: EdgeSettings) -> None:
-    """SettingsError: a TLS file of the HTTP server cannot be used."""
-    if settings.tls_cert is None:
-        return
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-        if settings.tls_client_ca is not None:
-            context.load_verify_locations(settings.tls_client_ca)
-    except OSError as error:  # ssl.SSLError is one too
-        raise SettingsError(f"the TLS files cannot be read ({error}); check the tls_* settings") from error
+def server_tls(settings: EdgeSettings) -> ServerTls | None:
+    """TLS of the HTTP server, None without. SettingsError: a file cannot be used."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return ServerTls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
 
 
-async def serve(settings: EdgeSettings, codec: Codec, state: EdgeState, listener: socket.socket) -> None:
+async def serve(
+    settings: EdgeSettings,
+    codec: Codec,
+    state: EdgeState,
+    listener: socket.socket,
+    tls: ServerTls | None,
+    trust: TrustStore | None,
+) -> None:
     """Serve on the socket until a signal comes, then finish what is running."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
+    metrics = EdgeMetrics(registry)
+    pack_ends = trust.pack_ends if trust is not None else None
+    export_expiry(metrics.certificate_expiry, certificates(settings), pack_ends)
     async with AsyncExitStack() as stack:
-        uplink = GrpcUplink(settings)
+        tracing = open_tracing("splitcodec-edge", settings.otlp_endpoint, settings.trace_share)
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
+        uplink = GrpcUplink(settings, tracing)
         stack.push_async_callback(uplink.close)
-        pipeline = EdgePipeline(settings, codec, uplink, state, EdgeMetrics(registry))
-        stack.callback(pipeline.close)
-        server = uvicorn.Server(http_config(settings, pipeline))
+        pipeline = await stack.enter_async_context(
+            open_pipeline(settings, codec, uplink, state, metrics, trust, tracing)
+        )
+        if settings.follow_cloud_prompts:
+            follower = PromptFollower(
+                pipeline.prompts,
+                GrpcPromptSource(uplink.link),
+                bytes.fromhex(codec.codec_digest)[:8],
+                settings.max_prompt_bytes,
+            )
+            await stack.enter_async_context(following(follower))
+        await stack.enter_async_context(reading_sources(pipeline, checked_sources(settings)))
+        server = EdgeServer(http_config(settings, pipeline, tls), pipeline, settings.shutdown_grace_s)
         _ignore_signals_outside_the_server()
         port = listener.getsockname()[1]
         print(json.dumps({"event": "listening", "http_port": port}), flush=True)
@@ -117,21 +162,70 @@ async def serve(settings: EdgeSettings, codec: Codec, state: EdgeState, listener
         await server.serve(sockets=[listener])
 
 
-def http_config(settings: EdgeSettings, pipeline: EdgePipeline) -> uvicorn.Config:
+class EdgeServer(uvicorn.Server):
+    """uvicorn, except that the first signal drains the pipeline before the socket closes."""
+
+    def __init__(self, config: uvicorn.Config, pipeline: EdgePipeline, drain_s: float) -> None:
+        """drain_s: how long the drain may take."""
+        super().__init__(config)
+        self._pipeline = pipeline
+        self._drain_s = drain_s
+        self._loop = asyncio.get_running_loop()
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Not ready at once, then drain; a second signal ends it now."""
+        if self._draining is None:
+            self._loop.call_soon_threadsafe(self._start_draining)
+        else:
+            self.should_exit = True
+
+    def _start_draining(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            await self._pipeline.drain(self._drain_s)
+        finally:
+            self.should_exit = True
+
+
+def certificates(settings: EdgeSettings) -> dict[str, Path | None]:
+    """The certificate files in use, by their use."""
+    return {
+        "server": settings.tls_cert,
+        "client_ca": settings.tls_client_ca,
+        "uplink": settings.cloud_cert,
+        "cloud_ca": settings.cloud_ca,
+    }
+
+
+def guarded_app(settings: EdgeSettings, pipeline: EdgePipeline) -> Gate:
+    """The application behind tokens and limits. SettingsError: the token file cannot be used."""
+    book = None if settings.token_file is None else TokenBook(settings.token_file)
+    rate = settings.client_requests_per_s
+    refused = pipeline.metrics.access_refused
+    return Gate(
+        create_app(pipeline), book, Throttle(rate, max(1.0, 2 * rate)), refused, settings.protect_metrics
+    )
+
+
+def http_config(settings: EdgeSettings, pipeline: EdgePipeline, tls: ServerTls | None) -> uvicorn.Config:
     """How the HTTP server runs; logs go to the root logger."""
-    return uvicorn.Config(
-        create_app(pipeline),
+    config = uvicorn.Config(
+        guarded_app(settings, pipeline),
         log_config=None,
         access_log=False,
         lifespan="off",
         server_header=False,
+        proxy_headers=False,  # callers would choose the address that they are counted under
         limit_concurrency=MAX_CONNECTIONS,
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
-        ssl_ca_certs=str(settings.tls_client_ca) if settings.tls_client_ca else None,
-        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.tls_client_ca else ssl.CERT_NONE,
+        timeout_graceful_shutdown=CLOSE_S,
     )
+    config.load()
+    config.ssl = tls.context if tls is not None else None
+    return config
 
 
 def _ignore_signals_outside_the_server() -> None:

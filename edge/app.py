@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Header, Query, Request
 from fastapi.responses import Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from edge import problems
+from edge.body import receive_picture
+from edge.page_routes import list_routes, page_routes
 from edge.pipeline import EdgePipeline
-from edge.report import FrameReport, PromptReport, Readiness
+from edge.prompt_routes import camera_routes, prompt_routes
+from edge.report import FrameReport, FrameStatus, Readiness
 from edge.settings import NAME_PATTERN
 from splitcodec import __version__
-from splitcodec.errors import DeadlineExceeded, FrameTooLarge
 from splitcodec.picture import CONTENT_TYPES, GENERIC_TYPE
 
-DISCARD_FACTOR: Final = 4
-"""An oversize body is read and dropped up to this many times the cap, so that its sender can read the 413."""
 DESCRIPTION: Final = "Pictures in, task results out; only compressed features leave this machine."
 
 Camera = Annotated[str, Query(pattern=NAME_PATTERN, description="name of the camera")]
@@ -28,12 +27,17 @@ Task = Annotated[
 Rate = Annotated[
     float | None, Query(description="0 is the fewest bytes; GET /v1/prompts tells the highest rate")
 ]
+Wait = Annotated[bool, Query(description="false: answer 202 as soon as the frame is on disk")]
 
 
 def create_app(pipeline: EdgePipeline) -> FastAPI:
     """The application over a pipeline that is ready to serve."""
     app = FastAPI(title="splitcodec edge", version=__version__, description=DESCRIPTION)
+    app.include_router(page_routes())
+    app.include_router(list_routes(pipeline, _PROBLEM_RESPONSES))
     app.include_router(_frames(pipeline))
+    app.include_router(camera_routes(pipeline, _PROBLEM_RESPONSES))
+    app.include_router(prompt_routes(pipeline, _PROBLEM_RESPONSES))
     app.include_router(_operations(pipeline))
     problems.install(app)
     return app
@@ -42,33 +46,44 @@ def create_app(pipeline: EdgePipeline) -> FastAPI:
 def _frames(pipeline: EdgePipeline) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["frames"], responses=_PROBLEM_RESPONSES)
 
-    @router.post("/frames", openapi_extra=_PICTURE_BODY)
+    @router.post("/frames", openapi_extra=_PICTURE_BODY, responses=_SPOOLED_RESPONSE)
     async def post_frame(
-        request: Request, camera: Camera = "default", task: Task = None, rate: Rate = None
-    ) -> FrameReport:
-        """Encode one picture (the raw bytes of its file), run the task in the cloud, return the result."""
+        request: Request,
+        response: Response,
+        camera: Camera = "default",
+        task: Task = None,
+        rate: Rate = None,
+        wait: Wait = True,
+        prefer: Annotated[str, Header(description="respond-async is wait=false")] = "",
+    ) -> FrameReport | FrameStatus:
+        """Encode one picture (the raw bytes of its file), run the task in the cloud, return the result (200).
+
+        202: the frame is safe on this edge's disk and the cloud gets it later, because it is away or slow, or
+        because `wait` is false.
+        """
         order = pipeline.order(camera, task, rate)
-        with pipeline.accounted(order):
-            picture = await read_body(
+        with pipeline.accounted(order) as counted:
+            picture = await receive_picture(
                 request, pipeline.settings.max_picture_bytes, pipeline.settings.upload_timeout_s
             )
             # A missing content type is refused ("" is no picture type); None would mean "go by the bytes".
-            return await pipeline.process(order, picture, request.headers.get("content-type", ""))
+            kind = request.headers.get("content-type", "")
+            wait = wait and "respond-async" not in prefer.lower()
+            outcome = await pipeline.process(order, picture, kind, wait=wait)
+            if isinstance(outcome, FrameStatus):
+                counted.outcome, response.status_code = "spooled", 202
+                response.headers["Location"] = f"/v1/frames/{outcome.id}"
+        return outcome
 
     @router.get("/frames/{frame_id}")
-    async def get_frame(frame_id: str) -> FrameReport:
-        """The result of a recent frame."""
-        return pipeline.report(frame_id)
+    async def get_frame(frame_id: str) -> FrameReport | FrameStatus:
+        """The result of a recent frame, or what became of one that has none yet."""
+        return await pipeline.find(frame_id)
 
     @router.get("/frames/{frame_id}/overlay.jpg", response_class=Response, responses=_JPEG_RESPONSE)
     async def get_overlay(frame_id: str) -> Response:
-        """The picture of a recent frame with its detections drawn on it."""
+        """The picture of a recent frame with its result drawn on it."""
         return Response(await pipeline.overlay(frame_id), media_type="image/jpeg")
-
-    @router.get("/prompts")
-    async def get_prompts() -> list[PromptReport]:
-        """The prompts this edge can encode with."""
-        return pipeline.prompts()
 
     return router
 
@@ -82,45 +97,19 @@ def _operations(pipeline: EdgePipeline) -> APIRouter:
         return {"status": "ok"}
 
     @router.get("/readyz")
-    async def get_readiness() -> Readiness:
-        """The pack is loaded and frames are taken; the state of the cloud is for information."""
-        return pipeline.readiness()
+    async def get_readiness(response: Response) -> Readiness:
+        """The pack is loaded and frames are taken (else 503); cloud and spool are for information."""
+        readiness = pipeline.readiness()
+        response.status_code = 200 if readiness.ready else 503
+        return readiness
 
     @router.get("/metrics", response_class=Response)
-    async def get_metrics() -> Response:
-        """Prometheus metrics."""
-        return Response(generate_latest(pipeline.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def get_metrics(accept: Annotated[str, Header()] = "") -> Response:
+        """Prometheus metrics, in the format asked for; OpenMetrics has the trace ids of exemplars."""
+        generate, kind = choose_encoder(accept)
+        return Response(generate(pipeline.metrics.registry), media_type=kind)
 
     return router
-
-
-async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
-    """The raw body, never more than max_bytes of it in memory, whatever its Content-Length claims.
-
-    FrameTooLarge: it is longer; DeadlineExceeded: it did not arrive within timeout_s.
-    """
-    try:
-        return await asyncio.wait_for(_receive(request, max_bytes), timeout_s)
-    except asyncio.TimeoutError:
-        raise DeadlineExceeded(
-            f"the picture did not arrive within {timeout_s} s; send it over a faster link"
-        ) from None
-
-
-async def _receive(request: Request, max_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= max_bytes:
-            chunks.append(chunk)
-            continue
-        chunks.clear()
-        if size > DISCARD_FACTOR * max_bytes:
-            break
-    if size > max_bytes:
-        raise FrameTooLarge(f"the picture has more than {max_bytes} bytes, the limit; scale it down")
-    return b"".join(chunks)
 
 
 _PICTURE_BODY: Final[dict[str, Any]] = {
@@ -147,5 +136,8 @@ _PROBLEM_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     for status, title in sorted(
         {problem.status: problem.title for problem in problems.PROBLEMS.values()}.items()
     )
+}
+_SPOOLED_RESPONSE: Final[dict[int | str, dict[str, Any]]] = {
+    202: {"model": FrameStatus, "description": "The frame is on disk; Location tells what becomes of it"}
 }
 _JPEG_RESPONSE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"image/jpeg": {}}}}

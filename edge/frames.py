@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 
-from edge.report import FrameReport
+from edge.report import FrameReport, FrameSummary
+from edge.reporting import UNKNOWN_SIZES, FrameSizes, frame_summary
 from splitcodec.errors import ResultNotFound
 
 
@@ -17,19 +19,34 @@ class RecentFrames:
         self._max_picture_bytes = max_picture_bytes
         self._reports: OrderedDict[str, FrameReport] = OrderedDict()
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
+        self._sizes: OrderedDict[str, FrameSizes] = OrderedDict()
         self._picture_bytes = 0
 
-    def add(self, report: FrameReport, picture: bytes) -> None:
-        """Keep a result and the file it came from."""
-        self._reports[report.id] = report
-        self._pictures[report.id] = picture
+    def add_picture(self, frame_id: str, picture: bytes, jpeg_bytes: int | None = None) -> None:
+        """Keep the file of a frame whose result may come later; jpeg_bytes: see FrameSummary."""
+        self._pictures[frame_id] = picture
+        self._sizes[frame_id] = FrameSizes(len(picture), jpeg_bytes)
+        while len(self._sizes) > 2 * self._max_frames:  # some wait for their result
+            self._sizes.popitem(last=False)
         self._picture_bytes += len(picture)
         while self._picture_bytes > self._max_picture_bytes:
             self._drop_picture(next(iter(self._pictures)))
+
+    def add(self, report: FrameReport) -> None:
+        """Keep a result."""
+        self._reports[report.id] = report
         while len(self._reports) > self._max_frames:
             dropped, _ = self._reports.popitem(last=False)
             if dropped in self._pictures:
                 self._drop_picture(dropped)
+
+    def recent(self, limit: int, camera: str | None) -> list[FrameSummary]:
+        """The last results that came, newest first; camera None: of all."""
+        chosen = (one for one in reversed(self._reports.values()) if camera in (None, one.camera))
+        return [
+            frame_summary(one, self._sizes.get(one.id, UNKNOWN_SIZES), has_picture=one.id in self._pictures)
+            for one in islice(chosen, limit)
+        ]
 
     def report(self, frame_id: str) -> FrameReport:
         """The result of a frame; ResultNotFound if it was never here or is no longer kept."""

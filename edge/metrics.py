@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-STAGE_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-BPP_BUCKETS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
+from splitcodec.service_metrics import STAGE_BUCKETS_S, ServiceMetrics, start_at_zero
+
+# 0.005 to 2 bits per pixel; in bytes, the base unit
+BYTES_PER_PIXEL_BUCKETS: Final = tuple(
+    bits / 8 for bits in (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
+)
+FRAME_BUCKETS_BYTES: Final = tuple(2**power for power in range(8, 19))  # 256 bytes to 256 KiB
+RESULT_BUCKETS_S: Final = (
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    1.5,
+    2.5,
+    5.0,
+    10.0,
+    60.0,
+)
 
 
-class EdgeMetrics:
+class EdgeMetrics(ServiceMetrics):
     """The metric families, registered with the registry that is handed in.
 
-    `camera` has at most SPLITCODEC_EDGE_MAX_CAMERAS values, `task` those of the pack; `outcome` is ok or an
-    error class; `stage` is decode, a stage of the encoder, or send.
+    `camera` has at most SPLITCODEC_EDGE_MAX_CAMERAS values, `task` those of the pack; `outcome` is ok,
+    spooled or an error class; `stage` is decode, a stage of the encoder, or send.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+        super().__init__(registry, "edge")
+        self._add_frames(registry)
+        self._add_times(registry)
+        self._add_rates(registry)
+        self._add_spool(registry)
+        self._add_delivery(registry)
+
+    def _add_frames(self, registry: CollectorRegistry) -> None:
         self.frames = Counter(
             "splitcodec_edge_frames_total",
-            "Frames posted, by camera and task; outcome is ok or the class of the error",
+            "Frames posted, by camera and task; outcome is ok, spooled or the class of the error",
             ("camera", "task", "outcome"),
             registry=registry,
         )
@@ -38,13 +66,41 @@ class EdgeMetrics:
             ("camera", "task"),
             registry=registry,
         )
-        self.bits_per_pixel = Histogram(
-            "splitcodec_edge_bits_per_pixel",
-            "Bits of a bitstream per source pixel",
+        self.bytes_per_pixel = Histogram(
+            "splitcodec_edge_bytes_per_pixel",
+            "Bytes of a bitstream per source pixel; times 8 is bpp",
             ("task",),
-            buckets=BPP_BUCKETS,
+            buckets=BYTES_PER_PIXEL_BUCKETS,
             registry=registry,
         )
+        self.frame_bytes = Histogram(
+            "splitcodec_edge_frame_bytes",
+            "Bytes of one bitstream",
+            ("task",),
+            buckets=FRAME_BUCKETS_BYTES,
+            registry=registry,
+        )
+        self.pending = Gauge("splitcodec_edge_pending_frames", "Frames in work", registry=registry)
+        self.source_up = Gauge(
+            "splitcodec_edge_source_up",
+            "1 while a camera that this edge reads itself gives signs of life",
+            ("camera",),
+            registry=registry,
+        )
+        self.source_frames = Counter(
+            "splitcodec_edge_source_frames_total",
+            "Pictures of those cameras; outcome is taken, or passed_over for a newer one",
+            ("camera", "outcome"),
+            registry=registry,
+        )
+        self.source_restarts = Counter(
+            "splitcodec_edge_source_restarts_total",
+            "Ends of a camera's reader process; reason is failed or stalled",
+            ("camera", "reason"),
+            registry=registry,
+        )
+
+    def _add_times(self, registry: CollectorRegistry) -> None:
         self.stage = Histogram(
             "splitcodec_edge_stage_seconds",
             "Time of one stage of one frame",
@@ -52,18 +108,106 @@ class EdgeMetrics:
             buckets=STAGE_BUCKETS_S,
             registry=registry,
         )
-        self.rate_point = Gauge(
-            "splitcodec_edge_rate_point", "Rate of the last frame", ("camera", "task"), registry=registry
-        )
-        self.pending = Gauge("splitcodec_edge_pending_frames", "Frames in work", registry=registry)
-        self.prompt_info = Gauge(
-            "splitcodec_prompt_info",
-            "1 for each prompt this process holds",
-            ("task", "digest"),
+        self.result = Histogram(
+            "splitcodec_edge_result_seconds",
+            "From a frame's order to its result, on this machine's clock; frames that were waited for",
+            ("task",),
+            buckets=RESULT_BUCKETS_S,
             registry=registry,
         )
 
-    def observe_stages(self, seconds: Mapping[str, float]) -> None:
-        """One observation per stage, in seconds."""
-        for stage, duration in seconds.items():
-            self.stage.labels(stage).observe(duration)
+    def _add_rates(self, registry: CollectorRegistry) -> None:
+        self.rate_point = Gauge(
+            "splitcodec_edge_rate_point", "Rate of the last frame", ("camera", "task"), registry=registry
+        )
+        self.target_bytes = Gauge(
+            "splitcodec_edge_target_bytes_per_second",
+            "Target of rate control, by camera; 0 where it has none",
+            ("camera",),
+            registry=registry,
+        )
+        self.allowed_bytes = Gauge(
+            "splitcodec_edge_allowed_bytes_per_second",
+            "What rate control allows now: the target, less where link or backlog demand it",
+            ("camera",),
+            registry=registry,
+        )
+        self.measured_bytes = Gauge(
+            "splitcodec_edge_measured_bytes_per_second",
+            "Bitstream bytes per second that were coded, over the last 10 s",
+            ("camera",),
+            registry=registry,
+        )
+        self.rate_short = Gauge(
+            "splitcodec_edge_rate_short",
+            "1 while even the lowest rate exceeds what is allowed: frames are left out or queue up",
+            ("camera",),
+            registry=registry,
+        )
+        self.link_bytes = Gauge(
+            "splitcodec_edge_link_bytes_per_second",
+            "Capacity of the uplink as last measured; 0 while no limit was met",
+            registry=registry,
+        )
+
+    def _add_spool(self, registry: CollectorRegistry) -> None:
+        self.spool_frames = Gauge(
+            "splitcodec_edge_spool_frames", "Frames on disk that wait for the cloud", registry=registry
+        )
+        self.spool_bytes = Gauge(
+            "splitcodec_edge_spool_bytes", "Bytes of the bitstreams of those frames", registry=registry
+        )
+        self.spool_limit = Gauge(
+            "splitcodec_edge_spool_limit_bytes", "Bytes of disk that the spool may use", registry=registry
+        )
+        self.spool_oldest = Gauge(
+            "splitcodec_edge_spool_oldest_seconds",
+            "How long the oldest of them has waited while the edge ran",
+            registry=registry,
+        )
+        self.spool_commit = Histogram(
+            "splitcodec_edge_spool_commit_seconds",
+            "Time of one transaction of the spool, disk included",
+            buckets=STAGE_BUCKETS_S,
+            registry=registry,
+        )
+        self.spool_dropped = Counter(
+            "splitcodec_edge_spool_dropped_total",
+            "Frames dropped by a limit of the spool; reason is oldest, thinned or age",
+            ("reason",),
+            registry=registry,
+        )
+        self.spool_quarantined = Counter(
+            "splitcodec_edge_spool_quarantined_total",
+            "Frames that will not be sent any more; reason is damaged or refused",
+            ("reason",),
+            registry=registry,
+        )
+        self.spool_damaged_files = Counter(
+            "splitcodec_edge_spool_damaged_files_total",
+            "Spool files that were damaged and moved aside",
+            registry=registry,
+        )
+        start_at_zero(self.spool_dropped, ["oldest", "thinned", "age"])
+        start_at_zero(self.spool_quarantined, ["damaged", "refused"])
+
+    def _add_delivery(self, registry: CollectorRegistry) -> None:
+        self.uplink_up = Gauge(
+            "splitcodec_edge_uplink_up",
+            "1 while the cloud holds a stream of this edge open",
+            registry=registry,
+        )
+        self.delivered = Counter(
+            "splitcodec_edge_delivered_frames_total",
+            "Frames the cloud has acknowledged; path is live or spool",
+            ("path",),
+            registry=registry,
+        )
+        self.stream_ends = Counter(
+            "splitcodec_edge_stream_ends_total",
+            "Ends of the stream to the cloud; reason is away or refused",
+            ("reason",),
+            registry=registry,
+        )
+        start_at_zero(self.delivered, ["live", "spool"])
+        start_at_zero(self.stream_ends, ["away", "refused"])

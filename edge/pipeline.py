@@ -1,212 +1,188 @@
-"""A frame's way through the edge: picture -> canvas -> bitstream -> cloud -> report.
+"""A frame's way through the edge: picture -> canvas -> bitstream -> cloud or disk -> report.
 
 Decoding and encoding run in one worker thread, so each session has one user and sequence numbers rise in the
-order of encoding; waiting for the cloud is asynchronous, so the next frame is encoded meanwhile.
+order of encoding; waiting for cloud and disk is asynchronous, so the next frame is encoded meanwhile.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
+from edge.cameras import CameraChoices
+from edge.codec import Codec
 from edge.frames import RecentFrames
+from edge.history import History
+from edge.links import Links, open_links
 from edge.metrics import EdgeMetrics
-from edge.report import CloudReport, FrameReport, PromptReport, Readiness, Timings
+from edge.orders import FrameOrder, Orders
+from edge.prompts import EdgePrompts
+from edge.report import CloudReport, FrameReport, FrameStatus, FrameSummary, Readiness, SpoolReport, Timings
+from edge.reporting import CodedFrame, frame_id, jpeg_size, late_report, split_frame_id, waited_report
 from edge.settings import EdgeSettings
 from edge.state import EdgeState
+from edge.traces import FrameTraces
 from edge.uplink import CloudAnswer, OutgoingFrame, Uplink
 from edge.worker import Worker
-from splitcodec.codec import EncodedFrame
 from splitcodec.errors import (
     CloudRefused,
-    InvalidRequest,
     QueueFull,
-    RateOutOfRange,
-    SettingsError,
+    ResultNotFound,
+    ServiceStopping,
     SplitcodecError,
-    UnknownTask,
 )
-from splitcodec.frame import RGB, Canvas, read_canvas
+from splitcodec.frame import read_canvas
 from splitcodec.overlay import overlay_jpeg
-from splitcodec.packs import InputConvention
-from splitcodec.prompts import Prompt, PromptStore
+from splitcodec.packs.shelf import PromptShelf
+from splitcodec.service_metrics import exemplar
+from splitcodec.signing.trust import TrustStore
+from splitcodec.tracing import Tracing
 
+LOOKED_S: float = 10.0  # so long after a look, frames are compared with JPEG
 MAX_OVERLAYS: int = 4  # overlays drawn or waiting; they are for people, frames come first
 
 
-class Encoder(Protocol):
-    """The face of splitcodec.codec.FeatureEncoder that the edge uses."""
+@dataclass
+class Counted:
+    """How a frame ended, for the metrics."""
 
-    def compress(
-        self, canvas: RGB, prompt: Prompt, rate: float, source_size: tuple[int, int]
-    ) -> EncodedFrame:
-        """canvas uint8 [H, W, 3]; source_size (height, width) in pixels."""
-        ...
-
-
-@dataclass(frozen=True)
-class TaskInput:
-    """What the edge needs to know of a task: how its canvas is made, and its labels."""
-
-    convention: InputConvention
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Codec:
-    """What the edge encodes with. codec_digest: hex SHA-256; max_rate: K - 1; engine: of the float graphs."""
-
-    pack: str
-    codec_digest: str
-    engine: str
-    max_rate: float
-    tasks: Mapping[str, TaskInput]
-    encoder: Encoder
-    prompts: PromptStore
-
-
-@dataclass(frozen=True)
-class FrameOrder:
-    """A frame as it was asked for, checked; capture_time_nanos: unix time."""
-
-    camera: str
-    task: str
-    rate: float
-    capture_time_nanos: int
-
-
-@dataclass(frozen=True)
-class _Outgoing:
-    frame: OutgoingFrame
-    canvas: Canvas
-    encoded: EncodedFrame
-    prompt_digest: bytes
-    stage_seconds: dict[str, float]
+    outcome: str = "ok"
 
 
 class EdgePipeline:
     """Takes pictures, answers with reports. Its methods belong to one event loop."""
 
     def __init__(
-        self, settings: EdgeSettings, codec: Codec, uplink: Uplink, state: EdgeState, metrics: EdgeMetrics
+        self,
+        settings: EdgeSettings,
+        codec: Codec,
+        state: EdgeState,
+        metrics: EdgeMetrics,
+        links: Links,
+        orders: Orders,
+        prompts: EdgePrompts,
+        tracing: Tracing,
     ) -> None:
-        """SettingsError: the default task or rate is not one of the pack's."""
-        if settings.task not in codec.tasks:
-            raise SettingsError(
-                f"task {settings.task!r} is not in pack {codec.pack}; it has {sorted(codec.tasks)}"
-            )
-        self._default_rate = codec.max_rate / 2 if settings.rate is None else settings.rate
-        if self._default_rate > codec.max_rate:
-            raise SettingsError(
-                f"rate {settings.rate} is above {codec.max_rate}, the highest of pack {codec.pack}"
-            )
+        """orders: what frames are to become; prompts: those that come while the edge runs."""
+        self._traces = FrameTraces(tracing)
         self.settings = settings
         self.metrics = metrics
+        self.orders = orders
+        self.prompts = prompts
         self._codec = codec
-        self._uplink = uplink
         self._state = state
+        self._links = links
+        self._outbox = links.outbox
         self._frames = RecentFrames(settings.kept_frames, settings.kept_picture_bytes)
+        self.history = History()
+        self._looked_at = -LOOKED_S
         self._encoding = Worker("encode", settings.max_pending_frames)
         self._drawing = Worker("overlay", MAX_OVERLAYS)
-        self._cameras: set[str] = set()
+        self._rates = links.rates
         self._pending = 0
-        for prompt in self.prompts():
-            metrics.prompt_info.labels(prompt.task, prompt.prompt_digest).set(1)
+        self._stopping = False
+        links.replies.on_answer = self._answered_late
 
     def order(self, camera: str, task: str | None, rate: float | None) -> FrameOrder:
-        """Check what a client asks for, before its picture is read; None takes the default of the settings.
-
-        UnknownTask, RateOutOfRange, InvalidRequest (one camera too many).
-        """
-        task = self.settings.task if task is None else task
-        rate = self._default_rate if rate is None else rate
-        if task not in self._codec.tasks:
-            raise UnknownTask(
-                f"task {task[:64]!r} is not served here; ask for one of {sorted(self._codec.tasks)}"
-            )
-        if not 0 <= rate <= self._codec.max_rate:
-            raise RateOutOfRange(
-                f"rate is {rate}, it must be from 0 to {self._codec.max_rate}; choose one inside"
-            )
-        if camera not in self._cameras and len(self._cameras) >= self.settings.max_cameras:
-            raise InvalidRequest(
-                f"camera {camera!r} would be one more than the {self.settings.max_cameras} served here; "
-                "reuse a name or raise SPLITCODEC_EDGE_MAX_CAMERAS"
-            )
-        self._cameras.add(camera)
-        return FrameOrder(camera, task, rate, time.time_ns())
+        """See Orders.order."""
+        return self.orders.order(camera, task, rate)
 
     @contextmanager
-    def accounted(self, order: FrameOrder) -> Iterator[None]:
+    def accounted(self, order: FrameOrder) -> Iterator[Counted]:
         """Hold a place for a frame in work, and count how the frame ended. QueueFull: no place is free."""
-        outcome = "InternalError"
+        counted, outcome = Counted(), "InternalError"
         try:
             with self._place():
-                yield
-            outcome = "ok"
+                yield counted
+            outcome = counted.outcome
         except SplitcodecError as error:
             outcome = type(error).__name__
             raise
         finally:
             self.metrics.frames.labels(order.camera, order.task, outcome).inc()
 
-    async def process(self, order: FrameOrder, picture: bytes, content_type: str | None) -> FrameReport:
-        """Encode a picture file, send it, keep the report. FrameError, CloudUnavailable, CloudRefused."""
+    async def process(
+        self, order: FrameOrder, picture: bytes, content_type: str | None, *, wait: bool = True
+    ) -> FrameReport | FrameStatus:
+        """Encode a picture file and send it: its report, or, where there is none in time or `wait` is False,
+        the state of a frame that is safe on disk.
+
+        FrameError, CloudRefused; SpoolFull, SpoolUnavailable: there is no answer, and the frame was not kept.
+        """
         started = time.perf_counter()
-        outgoing = await self._encoding.run(lambda: self._encode(order, picture, content_type))
+        coded = await self._encoding.run(lambda: self._encode(order, picture, content_type))
         sent = time.perf_counter()
-        answer = await self._uplink.infer(outgoing.frame)
+        entry = self._outbox.add(coded.frame, wait=wait)
+        try:
+            said = await self._outbox.wait(entry, self.settings.deadline_s) if wait else "as asked for"
+            if isinstance(said, str):
+                await self._outbox.keep(entry)
+        except BaseException:
+            self._outbox.forget(entry)
+            raise
+        self._observe(coded, len(picture))
+        self._frames.add_picture(frame_id(order.camera, coded.frame.seq), picture, coded.jpeg_bytes)
+        if isinstance(said, str):
+            self._traces.frame(coded, "spooled")
+            return _status(coded.frame, said)
         ended = time.perf_counter()
-        if answer.prompt_digest != outgoing.prompt_digest:
-            raise CloudRefused(
-                f"the cloud decoded with prompt {answer.prompt_digest.hex()}, this frame was made with "
-                f"{outgoing.prompt_digest.hex()}; deploy the same pack on both sides"
-            )
-        timings = Timings(outgoing.stage_seconds, dict(answer.stage_seconds), ended - sent, ended - started)
-        report = self._report(order, outgoing, answer, timings)
-        self._frames.add(report, picture)
-        self._observe(report, len(picture))
-        return report
+        timings = Timings(coded.stage_seconds, dict(said.stage_seconds), ended - sent, ended - started)
+        return self._answered(coded, said, timings)
+
+    async def find(self, name: str) -> FrameReport | FrameStatus:
+        """A recent report, or what is known of a frame that has none; ResultNotFound, SpoolUnavailable."""
+        try:
+            return self._frames.report(name)
+        except ResultNotFound:
+            place = split_frame_id(name)
+            fate = None if place is None else await self._outbox.fate(*place)
+            if place is None or fate is None:
+                raise
+            return FrameStatus(name, fate.device, *place, fate.state, fate.reason)
+
+    def recent(self, limit: int, camera: str | None) -> list[FrameSummary]:
+        """The last frames with a result, newest first; camera None: of all."""
+        self._looked_at = time.monotonic()
+        return self._frames.recent(limit, camera)
 
     def report(self, frame_id: str) -> FrameReport:
         """A recent report; ResultNotFound."""
         return self._frames.report(frame_id)
 
     async def overlay(self, frame_id: str) -> bytes:
-        """The picture of a recent frame with its detections drawn on it: JPEG. ResultNotFound, QueueFull."""
+        """The picture of a recent frame with its result drawn on it: JPEG. ResultNotFound, QueueFull."""
         report, picture = self._frames.report(frame_id), self._frames.picture(frame_id)
         limits = self.settings.picture_limits
-        return await self._drawing.run(lambda: overlay_jpeg(picture, report.detections, limits))
-
-    def prompts(self) -> list[PromptReport]:
-        """Every live prompt."""
-        codec = self._codec
-        return [
-            PromptReport(
-                task=status.task,
-                prompt_digest=status.digest[:16],
-                codec_digest=codec.codec_digest[:16],
-                active=status.active,
-                max_rate=codec.max_rate,
-                default_rate=self._default_rate,
-                network_height=codec.tasks[status.task].convention.height,
-                network_width=codec.tasks[status.task].convention.width,
-                labels=codec.tasks[status.task].labels,
-            )
-            for status in codec.prompts.list()
-        ]
+        return await self._drawing.run(lambda: overlay_jpeg(picture, report.answer, limits))
 
     def readiness(self) -> Readiness:
         """What this edge serves, and how it stands with the cloud."""
         codec = self._codec
-        cloud = CloudReport(self.settings.cloud_target, self._uplink.state())
+        outbox, spool = self._outbox, self._outbox.spool
+        cloud = CloudReport(self.settings.cloud_target, self._links.uplink.state(), outbox.why_away)
         tasks = tuple(sorted(codec.tasks))
         return Readiness(
-            True, self._state.device, codec.pack, codec.codec_digest[:16], codec.engine, tasks, cloud
+            ready=not self._stopping,
+            device=self._state.device,
+            pack=codec.pack,
+            codec_digest=codec.codec_digest[:16],
+            engine=codec.engine,
+            tasks=tasks,
+            cloud=cloud,
+            spool=SpoolReport(spool.depth.frames, spool.depth.num_bytes, spool.oldest_age(), spool.note),
         )
+
+    async def drain(self, timeout_s: float) -> None:
+        """Not ready from here on, and no new frames; until the cloud has what it can get within timeout_s.
+
+        Afterwards nobody waits for the cloud any longer: what it does not have is on disk.
+        """
+        self._stopping = True
+        await self._links.delivery.drain(timeout_s)
+        self._outbox.give_no_hope("the edge is stopping")
 
     def close(self) -> None:
         """Wait for the running jobs and stop the threads."""
@@ -215,6 +191,8 @@ class EdgePipeline:
 
     @contextmanager
     def _place(self) -> Iterator[None]:
+        if self._stopping:
+            raise ServiceStopping("this edge is stopping; send the frame again in a moment")
         limit = self.settings.max_pending_frames
         if self._pending >= limit:
             raise QueueFull(
@@ -228,15 +206,19 @@ class EdgePipeline:
             self._pending -= 1
             self.metrics.pending.set(self._pending)
 
-    def _encode(self, order: FrameOrder, picture: bytes, content_type: str | None) -> _Outgoing:
+    def _encode(self, order: FrameOrder, picture: bytes, content_type: str | None) -> CodedFrame:
         """Runs in the worker thread."""
         started = time.perf_counter()
-        convention = self._codec.tasks[order.task].convention
-        canvas = read_canvas(picture, content_type, convention, self.settings.picture_limits)
-        decoded = time.perf_counter()
-        source_size = (canvas.source_height, canvas.source_width)
         with self._codec.prompts.lease(order.task) as prompt:
-            encoded = self._codec.encoder.compress(canvas.pixels, prompt, order.rate, source_size)
+            convention = self._codec.inputs[prompt.digest].convention
+            canvas = read_canvas(picture, content_type, convention, self.settings.picture_limits)
+            decoded = time.perf_counter()
+            source_size = (canvas.source_height, canvas.source_width)
+            rate = order.rate
+            if rate is None:
+                rate = self._rates.rate(order.camera, order.task, self.orders.default_rate)
+            encoded = self._codec.encoder.compress(canvas.pixels, prompt, rate, source_size)
+        self._rates.coded(order.camera, order.task, encoded.rate, encoded.num_bytes)
         frame = OutgoingFrame(
             device=self._state.device,
             camera=order.camera,
@@ -246,36 +228,70 @@ class EdgePipeline:
             bitstream=encoded.data,
         )
         stages = {"decode": decoded - started, **encoded.stage_seconds}
-        return _Outgoing(frame, canvas, encoded, prompt.wire_digest, stages)
+        digest = self._codec.codec_digest[:16]
+        jpeg_bytes = jpeg_size(canvas) if time.monotonic() - self._looked_at < LOOKED_S else None
+        return CodedFrame(frame, canvas, encoded, digest, prompt.wire_digest, stages, jpeg_bytes)
 
-    def _report(
-        self, order: FrameOrder, outgoing: _Outgoing, answer: CloudAnswer, timings: Timings
-    ) -> FrameReport:
-        frame, canvas, encoded = outgoing.frame, outgoing.canvas, outgoing.encoded
-        return FrameReport(
-            id=f"{frame.camera}-{frame.seq}",
-            device=frame.device,
-            camera=frame.camera,
-            seq=frame.seq,
-            task=frame.task,
-            capture_time=order.capture_time_nanos / 1e9,
-            detections=answer.detections,
-            num_bytes=encoded.num_bytes,
-            bpp=8 * encoded.num_bytes / (canvas.source_height * canvas.source_width),
-            rate=encoded.rate,
-            prompt_digest=outgoing.prompt_digest.hex(),
-            codec_digest=self._codec.codec_digest[:16],
-            source_height=canvas.source_height,
-            source_width=canvas.source_width,
-            network_height=canvas.pixels.shape[0],
-            network_width=canvas.pixels.shape[1],
-            timings=timings,
-        )
+    def _answered(self, coded: CodedFrame, answer: CloudAnswer, timings: Timings) -> FrameReport:
+        if answer.prompt_digest != coded.prompt_digest:
+            raise CloudRefused(
+                f"the cloud decoded with prompt {answer.prompt_digest.hex()}, this frame was made with "
+                f"{coded.prompt_digest.hex()}; deploy the same pack on both sides"
+            )
+        report = waited_report(coded, answer, timings)
+        self._frames.add(report)
+        self.history.answered(report.camera, timings.total)
+        self.metrics.observe_stages({"send": timings.round_trip})
+        traced = exemplar(self._traces.frame(coded, "ok"))
+        self.metrics.result.labels(report.task).observe(timings.total, traced)
+        return report
 
-    def _observe(self, report: FrameReport, picture_bytes: int) -> None:
-        metrics, labels = self.metrics, (report.camera, report.task)
-        metrics.bitstream_bytes.labels(*labels).inc(report.num_bytes)
+    def _answered_late(self, answer: CloudAnswer, seconds: float) -> None:
+        report = late_report(answer, seconds)
+        self._frames.add(report)
+        self.history.answered(report.camera, report.timings.total)
+        self.metrics.observe_stages({"send": seconds})
+        self._traces.late(answer, seconds)
+
+    def _observe(self, coded: CodedFrame, picture_bytes: int) -> None:
+        metrics, frame, num_bytes = self.metrics, coded.frame, coded.encoded.num_bytes
+        labels = (frame.camera, frame.task)
+        self.history.coded(frame.camera, num_bytes, picture_bytes)
+        metrics.bitstream_bytes.labels(*labels).inc(num_bytes)
         metrics.picture_bytes.labels(*labels).inc(picture_bytes)
-        metrics.rate_point.labels(*labels).set(report.rate)
-        metrics.bits_per_pixel.labels(report.task).observe(report.bpp)
-        metrics.observe_stages({**report.timings.edge, "send": report.timings.round_trip})
+        metrics.bytes_per_pixel.labels(frame.task).observe(coded.bpp / 8)
+        metrics.frame_bytes.labels(frame.task).observe(num_bytes)
+        metrics.observe_stages(coded.stage_seconds)
+
+
+def _status(frame: OutgoingFrame, reason: str) -> FrameStatus:
+    name = frame_id(frame.camera, frame.seq)
+    return FrameStatus(name, frame.device, frame.camera, frame.seq, "spooled", reason)
+
+
+@asynccontextmanager
+async def open_pipeline(
+    settings: EdgeSettings,
+    codec: Codec,
+    uplink: Uplink,
+    state: EdgeState,
+    metrics: EdgeMetrics,
+    trust: TrustStore | None = None,
+    tracing: Tracing | None = None,
+) -> AsyncIterator[EdgePipeline]:
+    """A pipeline with its prompts back, its spool open and its delivery running. SettingsError.
+
+    trust: whose signatures count for prompts that come; None where no signature is asked for.
+    """
+    shelf = PromptShelf(settings.state_dir / "prompts")
+    prompts = EdgePrompts(codec, shelf, metrics, settings.kept_prompts, trust)
+    await asyncio.to_thread(prompts.restore)
+    choices = CameraChoices(settings.state_dir)
+    async with open_links(settings, prompts.points, codec.max_rate, uplink, state, metrics) as links:
+        orders = Orders(settings, codec, choices, links.rates, metrics)
+        pipeline = EdgePipeline(settings, codec, state, metrics, links, orders, prompts, tracing or Tracing())
+        try:
+            yield pipeline
+        finally:
+            prompts.close()
+            pipeline.close()

@@ -55,8 +55,43 @@ PROBLEMS: Final[dict[type[errors.SplitcodecError], Problem]] = {
     errors.DeadlineExceeded: Problem(
         408, "Upload too slow", "Send the picture again over a better link, or smaller."
     ),
+    errors.NotAuthenticated: Problem(
+        401, "No valid token", "Send `Authorization: Bearer TOKEN`; the operator makes tokens."
+    ),
+    errors.NotPermitted: Problem(
+        403, "Not permitted", "Ask the operator for a token with the scope that the detail names."
+    ),
+    errors.TooManyRequests: Problem(
+        429, "Too many requests", "Send slower; wait as long as Retry-After says.", retry=True
+    ),
+    errors.SignatureError: Problem(
+        403, "Signature refused", "Have the pack signed by a key that this edge trusts."
+    ),
     errors.QueueFull: Problem(
         429, "Too many frames", "Send slower; wait as long as Retry-After says.", retry=True
+    ),
+    errors.FrameLeftOut: Problem(
+        429, "Frame left out", "Send fewer frames, or raise the camera's target_kbps.", retry=True
+    ),
+    errors.SpoolFull: Problem(
+        503, "Spool full", "The frame was not taken; send it again when the cloud is back.", retry=True
+    ),
+    errors.SpoolUnavailable: Problem(
+        503, "Spool unavailable", "The frame was not taken; look at the disk of the edge.", retry=True
+    ),
+    errors.ServiceStopping: Problem(
+        503, "Stopping", "The frame was not taken; send it again once the edge is back.", retry=True
+    ),
+    errors.PackMismatch: Problem(
+        409, "Prompt for another codec", "Take a prompt that was trained on the codec of GET /readyz."
+    ),
+    errors.PackTooLarge: Problem(413, "Prompt pack too large", "Send a smaller pack, or raise its limit."),
+    errors.PackError: Problem(422, "Unsound prompt pack", "Make it again: splitcodec pack prompt."),
+    errors.PromptError: Problem(422, "Unsound prompt", "Train or export the prompt again."),
+    errors.PromptStateError: Problem(409, "Not possible now", "Do what the detail says."),
+    errors.PromptNotFound: Problem(404, "No such prompt", "Ask GET /v1/prompts which there are."),
+    errors.StoreUnavailable: Problem(
+        503, "Disk unavailable", "Nothing was changed; look at the disk of the edge.", retry=True
     ),
     errors.CloudUnavailable: Problem(
         503, "Cloud away", "Send the frame again after the time in Retry-After; see GET /readyz.", retry=True
@@ -86,11 +121,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_error)
 
 
-async def _on_error(_: Request, error: Exception) -> Response:
+def response_to(error: Exception) -> Response:
+    """The problem document of an error."""
     problem, slug, detail = problem_for(error)
     if problem is INTERNAL and isinstance(error, errors.SplitcodecError):  # others are logged by the server
         log.error("internal error", exc_info=error)
-    return _response(problem, slug, detail)
+    response = _response(problem, slug, detail)
+    if problem.status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="splitcodec-edge"'
+    return response
+
+
+async def _on_error(_: Request, error: Exception) -> Response:
+    return response_to(error)
 
 
 async def _on_validation(request: Request, error: Exception) -> Response:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from splitcodec.tasks import Detection
+from splitcodec.tasks import (
+    ClassificationResult,
+    Detection,
+    DetectionResult,
+    SegmentationResult,
+    TaskAnswer,
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class FrameReport:
     """One frame and its result.
 
     capture_time: unix seconds; num_bytes: of the bitstream that was sent; bpp: its bits per source pixel;
-    rate: as encoded, in steps of 1/256; digests: first 8 bytes, in hex; boxes in source pixels, best first.
+    rate: as encoded, in steps of 1/256; digests: first 8 bytes, in hex. The answer is under one of
+    detections (boxes in source pixels, best first), segmentation and classification; the others are null.
     """
 
     id: str
@@ -31,7 +39,9 @@ class FrameReport:
     seq: int
     task: str
     capture_time: float
-    detections: tuple[Detection, ...]
+    detections: tuple[Detection, ...] | None
+    segmentation: SegmentationResult | None
+    classification: ClassificationResult | None
     num_bytes: int
     bpp: float
     rate: float
@@ -42,6 +52,81 @@ class FrameReport:
     network_height: int
     network_width: int
     timings: Timings
+    state: Literal["answered"] = "answered"
+
+    @property
+    def answer(self) -> TaskAnswer:
+        """The one that is not null."""
+        answer = self.segmentation or self.classification
+        return DetectionResult(self.detections or ()) if answer is None else answer
+
+
+@dataclass(frozen=True)
+class Found:
+    """One thing an answer names: a class, and how sure or how large (0..1)."""
+
+    label: str
+    share: float
+
+
+@dataclass(frozen=True)
+class FrameSummary:
+    """A recent frame in a list; times in seconds.
+
+    picture_bytes: of the file that was posted; jpeg_bytes: of the network's input as JPEG of quality 75,
+    counted while somebody looks; None if not known; has_picture: its overlay can be had; found: the first few
+    classes of the answer; objects: boxes, None for tasks that give none.
+    """
+
+    id: str
+    camera: str
+    task: str
+    capture_time: float
+    num_bytes: int
+    picture_bytes: int | None
+    jpeg_bytes: int | None
+    rate: float
+    total: float
+    has_picture: bool
+    found: tuple[Found, ...]
+    objects: int | None
+
+
+@dataclass(frozen=True)
+class HistoryStep:
+    """What happened within one step from `start` (unix seconds); mean and longest: seconds to an answer."""
+
+    start: float
+    frames: int
+    num_bytes: int
+    picture_bytes: int
+    answers: int
+    mean_s: float | None
+    longest_s: float | None
+
+
+@dataclass(frozen=True)
+class HistoryReport:
+    """The last minutes, oldest step first; the newest one is still growing."""
+
+    step_s: float
+    steps: tuple[HistoryStep, ...]
+
+
+@dataclass(frozen=True)
+class FrameStatus:
+    """A frame that has no result here.
+
+    state: spooled (it is on this edge's disk and waits for the cloud), sent (on its way), dropped (by a limit
+    of the spool) or quarantined (it will not be sent any more); reason: why, in words.
+    """
+
+    id: str
+    device: str
+    camera: str
+    seq: int
+    state: Literal["spooled", "sent", "dropped", "quarantined"]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -60,16 +145,43 @@ class PromptReport:
 
 
 @dataclass(frozen=True)
+class CameraReport:
+    """What a camera uses: its task and that task's prompt (None if the task is not served any more).
+
+    rate: of every frame, None where rate control or the edge's default decides; target_kbps: the bitrate that
+    rate control keeps to, if any; chosen: the camera was told, and does not just do as the edge is set.
+    """
+
+    camera: str
+    task: str
+    prompt_digest: str | None
+    rate: float | None
+    target_kbps: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True)
 class CloudReport:
-    """Where frames go, and the state of the connection in gRPC's words."""
+    """Where frames go, the connection's state in gRPC's words, and why no frames flow (empty if they do)."""
 
     target: str
     state: str
+    note: str
+
+
+@dataclass(frozen=True)
+class SpoolReport:
+    """Frames on disk, bytes of their bitstreams, how long the oldest waits, what is wrong with the file."""
+
+    frames: int
+    num_bytes: int
+    oldest_s: float
+    note: str
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether frames are taken. The cloud is told for information: an edge without it is still ready."""
+    """Whether frames are taken; cloud and spool are for information: an edge without a cloud is ready."""
 
     ready: bool
     device: str
@@ -78,3 +190,4 @@ class Readiness:
     engine: str
     tasks: tuple[str, ...]
     cloud: CloudReport
+    spool: SpoolReport

@@ -90,6 +90,10 @@ class EdgeState:
         self._next[camera] = seq + 1
         return seq
 
+    def skip_to(self, camera: str, seq: int) -> None:
+        """Give this camera no number below seq from here on; for numbers that are known to be in use."""
+        self._state.reserved[camera] = max(seq, self._state.reserved.get(camera, 0))
+
     def close(self) -> None:
         """Let another edge use the folder."""
         os.close(self._lock)

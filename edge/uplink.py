@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TypeAlias, cast
 
 import grpc
 import grpc.aio
 
+from edge.cloud_link import CloudLink
 from edge.settings import EdgeSettings
-from splitcodec.errors import CloudRefused, CloudUnavailable, SettingsError
-from splitcodec.tasks import Box, Detection
-from splitcodec.wire.options import client_options
+from edge.waiting import in_time
+from splitcodec.errors import CloudRefused, CloudUnavailable
+from splitcodec.tasks import TaskAnswer
+from splitcodec.tasks.messages import get_answer
+from splitcodec.tracing import Tracing
+from splitcodec.wire.integrity import frame_crc, is_intact
 from splitcodec.wire.v1 import ingest_pb2, ingest_pb2_grpc, results_pb2
+
+log = logging.getLogger(__name__)
 
 ERROR_KEY: Final = "splitcodec-error"
 """Trailing metadata key under which the cloud names the class of its error."""
-_RECONNECT: Final = (
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 5000),
-)
 _AWAY: Final = {
     grpc.StatusCode.UNAVAILABLE: "cannot be reached",
     grpc.StatusCode.DEADLINE_EXCEEDED: "did not answer",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "has too many frames waiting",
     grpc.StatusCode.CANCELLED: "dropped the call",
+    grpc.StatusCode.UNAUTHENTICATED: "does not know this edge's token",
+    grpc.StatusCode.PERMISSION_DENIED: "does not let this edge's token send these frames",
 }
+"""Troubles that pass: frames wait for their end."""
+
+_CURABLE: Final = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED)
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+_Call: TypeAlias = "grpc.aio.StreamStreamCall[ingest_pb2.StreamRequest, ingest_pb2.StreamResponse]"
 
 
 @dataclass(frozen=True)
@@ -43,19 +54,80 @@ class OutgoingFrame:
 
 
 @dataclass(frozen=True)
-class CloudAnswer:
-    """The cloud's result for one frame; prompt_digest: 8 bytes; stage_seconds: computing in the cloud."""
+class FrameKey:
+    """The name of one frame for ever."""
 
-    detections: tuple[Detection, ...]
+    device: str
+    camera: str
+    seq: int
+
+
+@dataclass(frozen=True)
+class CloudAnswer:
+    """The cloud's result for one frame, and what it says of the frame.
+
+    capture_time_nanos: unix time; rate in steps of 1/256; digests: 8 bytes; sizes (height, width) in pixels;
+    stage_seconds: computing in the cloud.
+    """
+
+    key: FrameKey
+    task: str
+    answer: TaskAnswer
+    capture_time_nanos: int
+    num_bytes: int
+    rate: float
+    codec_digest: bytes
     prompt_digest: bytes
+    source_size: tuple[int, int]
+    network_size: tuple[int, int]
     stage_seconds: Mapping[str, float]
 
 
-class Uplink(Protocol):
-    """Sends frames to a cloud."""
+@dataclass(frozen=True)
+class Refused:
+    """The cloud did not answer a frame.
 
-    async def infer(self, frame: OutgoingFrame) -> CloudAnswer:
-        """Send one frame and wait for its result. CloudUnavailable: try again; CloudRefused: it said no."""
+    settled: the same bytes would be refused for ever; curable: a roll-out in the cloud would help; otherwise
+    the frame may be damaged on the way, or be fatal to the decoder. passing: it is the cloud's trouble, not
+    the frame's. error: class name, or the status code.
+    """
+
+    key: FrameKey
+    settled: bool
+    curable: bool
+    passing: bool
+    error: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One message of the cloud, read in this order. An ack settles every frame of its camera up to it."""
+
+    answers: tuple[CloudAnswer, ...]
+    refusals: tuple[Refused, ...]
+    acks: tuple[FrameKey, ...]
+
+
+class CloudStream(Protocol):
+    """Frames up, replies down, until one side ends it."""
+
+    max_in_flight: int
+
+    async def send(self, frame: OutgoingFrame) -> None:
+        """Waits until the connection takes it. CloudUnavailable: the stream has ended."""
+        ...
+
+    async def receive(self) -> Reply:
+        """The next reply. CloudUnavailable: the stream has ended."""
+        ...
+
+
+class Uplink(Protocol):
+    """Opens streams to a cloud."""
+
+    def stream(self) -> AbstractAsyncContextManager[CloudStream]:
+        """A stream that the cloud has accepted, ended with the block. CloudUnavailable."""
         ...
 
     def state(self) -> str:
@@ -64,79 +136,131 @@ class Uplink(Protocol):
 
 
 class GrpcUplink:
-    """One gRPC channel, opened in the running event loop and kept alive; unary calls with a deadline."""
+    """The ingest service at the other end of a link."""
 
-    def __init__(self, settings: EdgeSettings) -> None:
-        """Begins to connect. SettingsError: a TLS file cannot be read."""
+    def __init__(self, settings: EdgeSettings, tracing: Tracing | None = None) -> None:
+        """Begins to connect. SettingsError: a TLS file or the token file cannot be used."""
+        self._tracing = tracing or Tracing()
         self._target = settings.cloud_target
         self._deadline_s = settings.deadline_s
-        options = (*client_options(), *_RECONNECT)
-        credentials = _credentials(settings)
-        self._channel = (
-            grpc.aio.insecure_channel(self._target, options)
-            if credentials is None
-            else grpc.aio.secure_channel(self._target, credentials, options)
-        )
-        self._ingest = ingest_pb2_grpc.FeatureIngestStub(self._channel)  # type: ignore[no-untyped-call]
-        self._channel.get_state(try_to_connect=True)
+        self.link = CloudLink(settings)
 
-    async def infer(self, frame: OutgoingFrame) -> CloudAnswer:
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[CloudStream]:
         """See Uplink."""
-        request = ingest_pb2.InferRequest(
-            frame=ingest_pb2.Frame(
-                key=results_pb2.FrameKey(device=frame.device, camera=frame.camera, seq=frame.seq),
-                capture_time_unix_nanos=frame.capture_time_nanos,
-                task=frame.task,
-                bitstream=frame.bitstream,
-            )
-        )
-        try:
-            response = await self._ingest.Infer(request, timeout=self._deadline_s)
-        except grpc.aio.AioRpcError as error:
-            raise self._translate(error) from error
-        if response.result.key != request.frame.key:
-            raise CloudRefused(f"the cloud at {self._target} answered for another frame; check its version")
-        return _answer(response.result)
+        async with self.link.channel() as channel:
+            ingest = ingest_pb2_grpc.FeatureIngestStub(channel)  # type: ignore[no-untyped-call]
+            call = ingest.Stream(metadata=self.link.metadata())
+            try:
+                stream = _GrpcStream(call, self._target, self._tracing)
+                if await in_time(stream.open(), self._deadline_s) is None:
+                    why = f"did not open a stream within {self._deadline_s} s"
+                    raise CloudUnavailable(f"the cloud at {self._target} {why}; look at its health")
+                yield stream
+            finally:
+                call.cancel()
 
     def state(self) -> str:
         """See Uplink."""
-        return self._channel.get_state(try_to_connect=True).name.lower()
+        return self.link.state()
 
     async def close(self) -> None:
         """Cancel running calls and close the channel."""
-        await self._channel.close(None)
-
-    def _translate(self, error: grpc.aio.AioRpcError) -> CloudUnavailable | CloudRefused:
-        code, details = error.code(), (error.details() or "no details")[:500]
-        if code in _AWAY:
-            why = f"{_AWAY[code]} within {self._deadline_s} s ({details})"
-            return CloudUnavailable(f"the cloud at {self._target} {why}; send the frame again later")
-        metadata = cast("Iterable[tuple[str, str]]", error.trailing_metadata() or ())  # the stubs lag behind
-        names = [value for key, value in metadata if key == ERROR_KEY]
-        said = " ".join([code.name, *names])
-        return CloudRefused(f"the cloud at {self._target} refused the frame: {said}: {details}")
+        await self.link.close()
 
 
-def _credentials(settings: EdgeSettings) -> grpc.ChannelCredentials | None:
-    if settings.cloud_ca is None:
-        return None
-    try:
-        return grpc.ssl_channel_credentials(
-            root_certificates=settings.cloud_ca.read_bytes(),
-            private_key=settings.cloud_key.read_bytes() if settings.cloud_key else None,
-            certificate_chain=settings.cloud_cert.read_bytes() if settings.cloud_cert else None,
+class _GrpcStream:
+    """See CloudStream."""
+
+    def __init__(self, call: _Call, target: str, tracing: Tracing) -> None:
+        self.max_in_flight = 1
+        self._tracing = tracing
+        self._call = call
+        self._target = target
+
+    async def open(self) -> int:
+        """Wait for the cloud's first message: how many frames may be under way. CloudUnavailable."""
+        first = await self._read()
+        self.max_in_flight = max(1, first.opened.max_in_flight)
+        return self.max_in_flight
+
+    async def send(self, frame: OutgoingFrame) -> None:
+        """See CloudStream."""
+        message = ingest_pb2.Frame(
+            key=results_pb2.FrameKey(device=frame.device, camera=frame.camera, seq=frame.seq),
+            capture_time_unix_nanos=frame.capture_time_nanos,
+            task=frame.task,
+            bitstream=frame.bitstream,
+            traceparent=str(self._tracing.frame(frame.device, frame.camera, frame.seq) or ""),
         )
-    except OSError as error:
-        raise SettingsError(
-            f"{error.filename} cannot be read ({error.strerror}); check the cloud_* files"
-        ) from error
+        message.crc32c = frame_crc(message)
+        try:
+            await self._call.write(ingest_pb2.StreamRequest(frame=message))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            raise CloudUnavailable(f"the cloud at {self._target} ended the stream") from error
 
-
-def _answer(result: results_pb2.TaskResult) -> CloudAnswer:
-    detections = tuple(
-        Detection(
-            item.label, item.class_id, item.score, Box(item.box.x1, item.box.y1, item.box.x2, item.box.y2)
+    async def receive(self) -> Reply:
+        """See CloudStream."""
+        response = await self._read()
+        return Reply(
+            tuple(filter(None, map(_answer, response.results))),
+            tuple(map(_refused, response.rejections)),
+            tuple(map(_key, response.acks)),
         )
-        for item in result.detections.items
+
+    async def _read(self) -> ingest_pb2.StreamResponse:
+        try:
+            response = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise CloudUnavailable(f"the cloud at {self._target} {_why(error)}") from error
+        if not isinstance(response, ingest_pb2.StreamResponse):  # the end of the stream
+            raise CloudUnavailable(f"the cloud at {self._target} ended the stream")
+        if not is_intact(response):
+            raise CloudUnavailable(f"a reply of the cloud at {self._target} was damaged on the way; use TLS")
+        return response
+
+
+def _why(error: grpc.aio.AioRpcError) -> str:
+    code, details = error.code(), (error.details() or "no details")[:500]
+    metadata = cast("Iterable[tuple[str, str]]", error.trailing_metadata() or ())  # the stubs lag behind
+    names = [value for key, value in metadata if key == ERROR_KEY]
+    said = " ".join([code.name, *names])
+    return f"{_AWAY.get(code, 'ended the stream')}: {said}: {details}"
+
+
+def _key(key: results_pb2.FrameKey) -> FrameKey:
+    return FrameKey(key.device, key.camera, key.seq)
+
+
+def _refused(rejection: ingest_pb2.Rejection) -> Refused:
+    code = _CODES.get(rejection.code, grpc.StatusCode.UNKNOWN)
+    return Refused(
+        key=_key(rejection.key),
+        settled=rejection.settled,
+        curable=code in _CURABLE,
+        passing=code in _AWAY and code not in _CURABLE,
+        error=rejection.error or code.name,
+        message=rejection.message[:500],
     )
-    return CloudAnswer(detections, result.prompt_digest, dict(result.stage_seconds))
+
+
+def _answer(result: results_pb2.TaskResult) -> CloudAnswer | None:
+    """None if this edge cannot read the answer, which is settled nevertheless."""
+    try:
+        answer = get_answer(result)
+    except CloudRefused as error:
+        log.error("frame %s: %s", _key(result.key), error)
+        return None
+    return CloudAnswer(
+        key=_key(result.key),
+        task=result.task,
+        answer=answer,
+        capture_time_nanos=result.capture_time_unix_nanos,
+        num_bytes=result.num_bytes,
+        rate=result.rate_fixed / 256,
+        codec_digest=result.codec_digest,
+        prompt_digest=result.prompt_digest,
+        source_size=(result.source_height, result.source_width),
+        network_size=(result.network_height, result.network_width),
+        stage_seconds=dict(result.stage_seconds),
+    )

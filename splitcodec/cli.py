@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from splitcodec import __version__
 from splitcodec.bench.command import app as bench_app
 from splitcodec.demo import demo_command
-from splitcodec.errors import RuntimeUnavailable, SplitcodecError
+from splitcodec.errors import SplitcodecError
 from splitcodec.evaluation.command import eval_command
 from splitcodec.evaluation.publish import publish_command
+from splitcodec.export.command import export_command, export_teacher_command
+from splitcodec.prompt_command import prompt_app
+from splitcodec.sign_command import keygen_command, revoke_command, sign_command, verified_signer
+from splitcodec.token_command import token_app
+from splitcodec.training.command import train_app
 
 FAILED = 1  # exit status: the command ran and says no
 app = typer.Typer(
@@ -24,30 +28,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Compressed features between a camera box and a server: show, measure, train, export, check.",
 )
-train_app = typer.Typer(
-    no_args_is_help=True, help="Train the codec (stages 1 and 1b) or a task's prompt (stage 2)."
-)
 pack_app = typer.Typer(no_args_is_help=True, help="Look into a pack or verify it.")
 app.add_typer(train_app, name="train")
 app.add_typer(pack_app, name="pack")
 app.add_typer(bench_app, name="bench")
+app.add_typer(token_app, name="token")
+app.add_typer(prompt_app, name="prompt")
+pack_app.command("keygen")(keygen_command)
+pack_app.command("sign")(sign_command)
+pack_app.command("revoke")(revoke_command)
 app.command("demo")(demo_command)
 app.command("eval")(eval_command)
 app.command("publish")(publish_command)
+app.command("export")(export_command)
+app.command("export-teacher")(export_teacher_command)
 
 PackPlace = Annotated[
     str, typer.Argument(help="Pack folder or zip, or `default` for the one inside the library.")
-]
-Photos = Annotated[
-    list[Path], typer.Option("--data", help="Training photos: a tar or a folder; may be repeated.")
-]
-TeacherFile = Annotated[
-    Path, typer.Option("--teacher", envvar="SPLITCODEC_TEACHER", help="The teacher network (ONNX).")
-]
-RunFolder = Annotated[Path, typer.Option("--out", help="Folder of the run; a run found there is resumed.")]
-Compile = Annotated[bool, typer.Option(help="Compile the step; off starts sooner and runs slower.")]
-MaxMinutes = Annotated[
-    float | None, typer.Option(min=0, help="End after this long, with the learning rate schedule complete.")
 ]
 
 
@@ -60,20 +57,6 @@ def main() -> None:
         sys.exit(FAILED)
 
 
-@contextmanager
-def needing(extra: str) -> Iterator[None]:
-    """Turns a missing third-party package into RuntimeUnavailable that names the extra which brings it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in ("", "splitcodec", "edge", "cloud"):
-            raise
-        raise RuntimeUnavailable(
-            f"{missing} is not installed; in the source folder run: pip install '.[{extra}]'"
-        ) from error
-
-
 @app.callback(invoke_without_command=True)
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
@@ -82,77 +65,6 @@ def root(
     if version:
         typer.echo(f"splitcodec {__version__}")
         raise typer.Exit
-
-
-@train_app.command("codec")
-def train_codec_command(
-    data: Photos,
-    teacher: TeacherFile,
-    out: RunFolder,
-    recipe: Annotated[str, typer.Option(help="Name of a recipe in training/recipes.py.")] = "nano",
-    max_minutes: MaxMinutes = None,
-    compile: Compile = True,
-    start: Annotated[
-        Path | None, typer.Option(help="final.safetensors of an earlier codec run to go on from.")
-    ] = None,
-) -> None:
-    """Stages 1 and 1b: the universal codec, with the picture and the teacher's feature as targets."""
-    from splitcodec.training.recipes import STAGE1
-
-    if recipe not in STAGE1:
-        raise typer.BadParameter(f"{recipe!r} is none of {sorted(STAGE1)}", param_hint="--recipe")
-    with needing("train"):
-        from splitcodec.training.codec_run import TrainingInputs, train_codec
-    train_codec(STAGE1[recipe], TrainingInputs(data, teacher, out, max_minutes, start, compile))
-
-
-@train_app.command("prompt")
-def train_prompt_command(
-    data: Photos,
-    teacher: TeacherFile,
-    codec: Annotated[Path, typer.Option(help="Stage 1's final.safetensors.")],
-    out: RunFolder,
-    task: Annotated[str, typer.Option(help="Task to train for; names the recipe.")] = "detect",
-    max_minutes: MaxMinutes = None,
-    compile: Compile = True,
-) -> None:
-    """Stage 2: the prompt and the tail of one task on the frozen codec, taught by the teacher; no labels."""
-    from splitcodec.training.recipes import STAGE2
-
-    if task not in STAGE2:
-        raise typer.BadParameter(f"{task!r} is none of {sorted(STAGE2)}", param_hint="--task")
-    with needing("train"):
-        from splitcodec.training.codec_run import TrainingInputs
-        from splitcodec.training.prompt_run import train_prompt
-    train_prompt(STAGE2[task], TrainingInputs(data, teacher, out, max_minutes, codec, compile))
-
-
-@app.command("export")
-def export_command(
-    codec: Annotated[Path, typer.Option(help="Stage 1's final.safetensors.")],
-    teacher: TeacherFile,
-    labels: Annotated[Path, typer.Option(help="Text file, line k names class k.")],
-    out: Annotated[Path, typer.Option(help="Pack folder to write.")],
-    prompt: Annotated[
-        Path | None, typer.Option(help="Stage 2's final.safetensors; without it, stage 1 alone.")
-    ] = None,
-    data_terms: Annotated[
-        Path | None, typer.Option(help="JSON list of what it was trained on: name, origin, licence, items.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="Name of the pack.")] = "nano-coco",
-    notes: Annotated[str, typer.Option(help="A line for the model card.")] = "",
-    sizes: Annotated[str, typer.Option(help="Sizes of the codec, as in models/sizes.py.")] = "nano",
-) -> None:
-    """Write a pack from finished runs; every graph must give the networks' numbers, or nothing is written."""
-    with needing("train"):
-        from pydantic import TypeAdapter
-
-        from splitcodec.export.checkpoint_pack import PackSources, export_pack, run_provenance
-        from splitcodec.packs import TrainingData
-    terms = TypeAdapter(list[TrainingData]).validate_json(data_terms.read_bytes()) if data_terms else []
-    sources = PackSources(codec, prompt, teacher, labels, sizes, name)
-    manifest = export_pack(sources, out, run_provenance(sources, terms, notes))
-    typer.echo(f"wrote {out}: pack {manifest.name}, codec digest {manifest.codec_digest[:16]}")
 
 
 @pack_app.command("show")
@@ -165,11 +77,20 @@ def pack_show(pack: PackPlace = "default") -> None:
 
 
 @pack_app.command("verify")
-def pack_verify(pack: PackPlace = "default") -> None:
-    """Check every file of a pack, and that this machine computes its exact branch; fails with the reason."""
+def pack_verify(
+    pack: PackPlace = "default",
+    keys: Annotated[
+        Path | None, typer.Option(help="Folder of trusted .pub files; the pack must be signed by one.")
+    ] = None,
+) -> None:
+    """Check the signature and every file of a pack, and that this machine computes its exact branch."""
     from splitcodec.codec.exact import ScaleGraph
     from splitcodec.packs import load_pack
 
+    if keys is not None:
+        signer = verified_signer(Path(pack), keys)
+        if signer.kind == "prompt":  # its tensors and tail are checked where its codec is
+            return
     loaded = load_pack(pack)
     scale = ScaleGraph(loaded, threads=1)
     for task in loaded.tasks:
@@ -179,12 +100,42 @@ def pack_verify(pack: PackPlace = "default") -> None:
     )
 
 
-@app.command("doctor")
+@pack_app.command("prompt")
+def pack_prompt(
+    pack: PackPlace,
+    task: Annotated[str, typer.Option(help="Task of the pack.")],
+    out: Annotated[Path, typer.Option(help="Prompt pack to write (.zip).")],
+) -> None:
+    """Cut the prompt of one task out of a pack, as one file that running services take."""
+    from splitcodec.packs import load_pack
+    from splitcodec.packs.prompt_pack import write_prompt_pack
+
+    written = write_prompt_pack(load_pack(pack), task, out)
+    digest = written.prompt.digest[:16]
+    typer.echo(f"wrote {out}: task {task}, prompt digest {digest}, {out.stat().st_size} bytes")
+
+
+@app.command("doctor", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def doctor_command(
+    context: typer.Context,
     pack: Annotated[str, typer.Option(help="Pack whose graphs are opened.")] = "default",
     engine: Annotated[str, typer.Option(help="Engine to ask for: auto, ort-cpu, ort-cuda, ...")] = "auto",
+    service: Annotated[
+        Literal["edge", "cloud"] | None,
+        typer.Option(help="Check all around this service, by its variables and the flags that follow."),
+    ] = None,
 ) -> None:
-    """Say which engine really runs each graph here, and why not a better one; fails if something is wrong."""
+    """Say which engine really runs each graph here, and why not a better one; fails if something is wrong.
+
+    With --service also its folder, disk, clock, ports, certificates, database and cloud.
+    """
+    if service is not None:
+        own = [f"--{'pack' if service == 'edge' else 'packs'}={pack}"] if pack != "default" else []
+        own += [f"--engine={engine}"] if engine != "auto" else []
+        checkup = [sys.executable, "-m", f"{service}.checkup", *own, *context.args]
+        raise typer.Exit(subprocess.run(checkup, check=False).returncode)
+    if context.args:
+        raise typer.BadParameter(f"{context.args[0]!r} is for a service; say --service edge or cloud first")
     from splitcodec.doctor import examine
 
     report = examine(pack, engine)

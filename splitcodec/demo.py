@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
 import io
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,13 @@ import typer
 from PIL import Image
 
 from splitcodec.errors import CloudRefused, DatasetError, InvalidRequest
-from splitcodec.frame import fit_size, read_picture, resize
+from splitcodec.frame import read_picture, resize
 from splitcodec.launch import running_services
+from splitcodec.placement import fit_size
+from splitcodec.sample_photos import packaged_photos
 
-PHOTOS: Final = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
-"""Photos inside scikit-image's package that hold COCO classes: people, a cat, a cup, a motorcycle."""
 REQUEST_TIMEOUT_S: Final = 60.0
+POLL_S: Final = 0.1
 JPEG_QUALITIES: Final = (50, 75)
 SHOWN: Final = 4  # labels per photo in the table
 _TYPES: Final = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
@@ -72,20 +73,6 @@ def demo_command(
         typer.echo(f"demo failed: nothing was found in {', '.join(missed)}")
         raise typer.Exit(_FAILED)
     typer.echo(summary(outcomes))
-
-
-def packaged_photos() -> list[Path]:
-    """The photos of PHOTOS that this scikit-image has; DatasetError if it has none, or is not installed."""
-    spec = importlib.util.find_spec("skimage")
-    if spec is None or not spec.submodule_search_locations:
-        raise DatasetError(
-            "scikit-image, whose photos the demo shows, is not installed: pip install '.[demo]'"
-        )
-    folder = Path(spec.submodule_search_locations[0]) / "data"
-    photos = [folder / name for name in PHOTOS if (folder / name).is_file()]
-    if not photos:
-        raise DatasetError(f"{folder} holds none of {', '.join(PHOTOS)}; install scikit-image from a wheel")
-    return photos
 
 
 def overlay_paths(photos: Sequence[Path], out: Path) -> list[Path]:
@@ -156,6 +143,12 @@ class EdgeClient:
         path = "/v1/frames?camera=demo" + ("" if rate is None else f"&rate={rate}")
         kind = _TYPES.get(photo.suffix.lower(), "application/octet-stream")
         report: dict[str, Any] = json.loads(self._call("POST", path, _read(photo), {"Content-Type": kind}))
+        deadline = time.monotonic() + REQUEST_TIMEOUT_S
+        while report["state"] != "answered":  # too slow for the deadline: it comes later
+            if report["state"] == "quarantined" or time.monotonic() > deadline:
+                raise CloudRefused(f"{photo.name} is {report['state']}: {report['reason']}")
+            time.sleep(POLL_S)
+            report = json.loads(self._call("GET", f"/v1/frames/{report['id']}"))
         return report
 
     def _call(
@@ -166,7 +159,7 @@ class EdgeClient:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             data = response.read()
-        if response.status != http.client.OK:
+        if response.status not in (http.client.OK, http.client.ACCEPTED):
             problem = json.loads(data)
             said = f"{method} {path}: {response.status} {problem['detail']} ({problem['remedy']})"
             raise InvalidRequest(said) if response.status < 500 else CloudRefused(said)

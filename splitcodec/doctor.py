@@ -69,10 +69,13 @@ class DoctorReport:
         return [*rows, "all is well" if self.ok else f"{len(self.problems)} problems"]
 
 
-def examine(place: Path | str = "default", engine: str = "auto", threads: int = 1) -> DoctorReport:
+def examine(
+    place: Path | str = "default", engine: str = "auto", threads: int = 1, *, troubles: Iterable[object] = ()
+) -> DoctorReport:
     """Opens every graph of a pack with `engine`, verifies the exact branch, and reports; raises nothing of
     its own.
 
+    troubles: what else is wrong, of which `str` gives a line; looked for after the graphs.
     A GPU engine that was asked for and does not run every float graph is a problem, and so are two
     distributions that overwrite each other's files.
     """
@@ -82,16 +85,26 @@ def examine(place: Path | str = "default", engine: str = "auto", threads: int = 
     try:
         sessions = _open_all(load_pack(place), engine, threads)
     except SplitcodecError as error:
-        problems.append(f"{type(error).__name__}: {error}")
+        problems.append(tell(error))
     else:
         status = engine_status()
         for session in sessions:
             graphs.append(_graph_report(session, status))
             problems += gpu_problems(session, engine)
+    try:
+        problems += [str(trouble) for trouble in troubles]
+    except SplitcodecError as error:
+        if tell(error) not in problems:
+            problems.append(tell(error))
     machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     if "tegra" in platform.release():
         machine += ", Jetson"
     return DoctorReport(machine, engine, installed, engine_status(), tuple(graphs), tuple(problems))
+
+
+def tell(error: SplitcodecError) -> str:
+    """An error as a line of a report."""
+    return f"{type(error).__name__}: {error}"
 
 
 def installed_runtimes(names: Iterable[tuple[str, str]] | None = None) -> dict[str, str]:

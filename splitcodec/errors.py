@@ -18,8 +18,15 @@ SplitcodecError
 |   |-- InvalidManifest          the manifest breaks the schema or contradicts itself
 |   |-- InvalidTables            entropy tables that are not distributions of 2**CDF_BITS counts
 |   `-- InexactScaleBranch       the scale branch could leave exact float32 integers
+|-- SignatureError             a pack or prompt pack that is not let in
+|   |-- Unsigned                 no signature where one is required
+|   |-- BadSignature             forged, changed since, or by nobody trusted here
+|   |-- SignatureExpired         its time is over
+|   |-- SignatureRevoked         its key or its contents were revoked
+|   `-- RolledBack               older than what already ran here
 |-- PromptError                a prompt pack that cannot be used
 |   |-- InvalidPrompt            tensors missing, extra, misshaped, mistyped or not finite
+|   |-- PromptNotFound           no such prompt is held here
 |   `-- PromptStateError         staged, activated or leased in the wrong order
 |-- FrameError                 a picture that cannot be used
 |   |-- UnsupportedFrame         not a JPEG, PNG or WebP
@@ -31,7 +38,12 @@ SplitcodecError
 |-- GraphFailed                an inference engine refused or failed a graph
 |-- CloudUnavailable           the cloud did not answer in time
 |-- CloudRefused               the cloud answered with an error
+|-- EdgeUnavailable            a client did not reach the edge
+|-- EdgeRefused                the edge gave an answer that no other error tells
 |-- ResultNotFound             no result is held under that name
+|-- AccessError                a caller who is not let in
+|   |-- NotAuthenticated         no token, or one that is unknown or expired
+|   `-- NotPermitted             the token lacks the scope or is for another device
 |-- RequestError               a request to a service that it cannot serve as asked
 |   |-- InvalidRequest           a field is missing, malformed or out of range
 |   |-- FrameConflict            another frame already has this device, camera and seq
@@ -39,7 +51,13 @@ SplitcodecError
 |   `-- DeadlineExceeded         the answer would have come too late
 |-- ServiceError               a service that cannot serve anybody just now
 |   |-- QueueFull                more frames are waiting than the limit
+|   |-- TooManyRequests          one caller or device asks for more than its share
+|   |-- TooManyPrompts           more prompts are held than the limit
+|   |-- FrameLeftOut             even the lowest rate does not fit the bitrate target or the link
 |   |-- StoreUnavailable         the result store cannot be read or written
+|   |-- SpoolFull                the edge keeps no more frames, by its limits or its disk
+|   |-- SpoolUnavailable         the spool cannot be read or written
+|   |-- WorkersUnavailable       no machine of the cluster answered the frame in time
 |   `-- ServiceStopping          the service is shutting down
 |-- SettingsError              a setting is missing, malformed or unsafe
 |-- TrainingError              a training run that cannot start or go on
@@ -120,12 +138,40 @@ class InexactScaleBranch(PackError):
     """The scale branch could leave the exact integers of float32; whoever exported it is at fault."""
 
 
+class SignatureError(SplitcodecError):
+    """The signature of a pack does not let it in; its maker, or the operator's list of keys, is at fault."""
+
+
+class Unsigned(SignatureError):
+    """Signatures are required and there is none; the operator should have the pack signed."""
+
+
+class BadSignature(SignatureError):
+    """No trusted key signed exactly these files; do not use them before their maker explains it."""
+
+
+class SignatureExpired(SignatureError):
+    """The signature ended; the maker should sign again, or the operator should set the clock."""
+
+
+class SignatureRevoked(SignatureError):
+    """The key or the contents were revoked; the maker should sign a sound version with a sound key."""
+
+
+class RolledBack(SignatureError):
+    """An older version than one that already ran here; the maker should sign it with a higher version."""
+
+
 class PromptError(SplitcodecError):
     """A prompt pack cannot be used; whoever trained or uploaded it is at fault."""
 
 
 class InvalidPrompt(PromptError):
     """Prompt tensors do not match the schema or are not finite; whoever exported the prompt is at fault."""
+
+
+class PromptNotFound(PromptError):
+    """No prompt with that digest is held here; the caller should take one of those that are listed."""
 
 
 class PromptStateError(PromptError):
@@ -172,8 +218,28 @@ class CloudRefused(SplitcodecError):
     """The cloud service answered with an error; the message says whose fault the cloud thinks it is."""
 
 
+class EdgeUnavailable(SplitcodecError):
+    """A client got no connection to the edge, or lost it; the network or the edge is at fault: try again."""
+
+
+class EdgeRefused(SplitcodecError):
+    """The edge gave an answer that this client cannot tell otherwise; the message has what it said."""
+
+
 class ResultNotFound(SplitcodecError):
     """No result is held under that name; the caller's name is wrong, or the result was retired."""
+
+
+class AccessError(SplitcodecError):
+    """A service does not let this caller in; the caller needs another token."""
+
+
+class NotAuthenticated(AccessError):
+    """There is no bearer token, or it is unknown or expired; the caller should ask the operator for one."""
+
+
+class NotPermitted(AccessError):
+    """The token is sound but lacks the scope, or is for another device; ask the operator for a wider one."""
 
 
 class RequestError(SplitcodecError):
@@ -204,8 +270,32 @@ class QueueFull(ServiceError):
     """More frames wait than the limit; the caller should send slower, the operator may add machines."""
 
 
+class TooManyPrompts(ServiceError):
+    """The service holds as many prompts as it may; its operator should retire one or raise the limit."""
+
+
+class TooManyRequests(ServiceError):
+    """One caller or device asks for more than its share; it should send slower and repeat this later."""
+
+
+class FrameLeftOut(ServiceError):
+    """Even at the lowest rate the frame exceeds the target or the link; send fewer, or raise the target."""
+
+
 class StoreUnavailable(ServiceError):
     """The result store cannot be read or written; the operator should look at its disk."""
+
+
+class SpoolFull(ServiceError):
+    """The spool has no room and its policy makes none; raise its limits, or send when the cloud is back."""
+
+
+class SpoolUnavailable(ServiceError):
+    """The spool cannot be read or written; the operator should look at the edge's disk."""
+
+
+class WorkersUnavailable(ServiceError):
+    """No machine of the cluster answered the frame in time; the operator should look at the cluster."""
 
 
 class ServiceStopping(ServiceError):

@@ -1,19 +1,20 @@
 """Picture bytes to RGB pixels to the network's canvas.
 
-    bytes --(caps, from the header)--> decoder --(EXIF orientation)--> RGB --(letterbox)--> canvas
+    bytes --(caps, from the header)--> decoder --(EXIF orientation)--> RGB --(placement)--> canvas
 
 JPEG goes through simplejpeg, which decodes straight to a smaller size where the canvas is at least twice as
 small as the picture; PNG and WebP go through Pillow.
 
-The letterbox has YOLOX's geometry: scale r = min(H/h, W/w), resized to int(h*r) x int(w*r), top-left corner,
-the rest filled. It resizes with Pillow's BILINEAR filter, which widens when it shrinks (antialiasing);
-OpenCV's INTER_LINEAR, which YOLOX was published with, does not. The same functions serve the edge, the
-evaluation and the uncompressed teacher, so that their numbers compare.
+Where a picture lies on its canvas is splitcodec.placement's matter. All three ways resize with Pillow's
+BILINEAR filter, which widens when it shrinks (antialiasing); OpenCV's INTER_LINEAR, which YOLOX was published
+with, does not. The same functions serve the edge, the evaluation and the uncompressed teacher, so that their
+numbers compare.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,12 +25,15 @@ from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlug
 
 from splitcodec.errors import BrokenFrame
 from splitcodec.picture import DEFAULT_LIMITS, Kind, PictureHeader, PictureLimits, inspect_picture
+from splitcodec.placement import FrameSize, Window
 
 if TYPE_CHECKING:
     from splitcodec.packs.schema import InputConvention
 
 RGB = NDArray[np.uint8]
 """A picture: uint8 [height, width, 3], RGB, 0..255, C-contiguous."""
+SizeRule = Callable[[int, int], tuple[int, int]]
+"""From a picture's true height and width to the least (height, width) it may be decoded to."""
 
 MIN_REDUCTION: Final = 2  # JPEG reductions below 2 save no time and blur what the resize would keep
 TRANSPARENT: Final = (114, 114, 114)  # lies behind see-through pixels; the letterbox fill of YOLOX
@@ -56,12 +60,20 @@ class Picture:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A letterboxed picture: uint8 [H, W, 3] RGB, canvas pixels per source pixel, source size in pixels."""
+    """What the network sees: uint8 [H, W, 3] RGB, and how the source picture lies on it."""
 
     pixels: RGB
-    scale: float
-    source_height: int
-    source_width: int
+    size: FrameSize
+
+    @property
+    def source_height(self) -> int:
+        """Pixels."""
+        return self.size.source_height
+
+    @property
+    def source_width(self) -> int:
+        """Pixels."""
+        return self.size.source_width
 
 
 def read_picture(data: bytes, content_type: str | None = None, limits: PictureLimits = DEFAULT_LIMITS) -> RGB:
@@ -79,9 +91,14 @@ def read_canvas(
     convention: InputConvention,
     limits: PictureLimits = DEFAULT_LIMITS,
 ) -> Canvas:
-    """Like read_picture and letterbox in one, but JPEGs far above the canvas size are decoded reduced."""
-    picture = decode_picture(data, content_type, limits, fit_within=(convention.height, convention.width))
-    return letterbox(picture.pixels, convention, source_size=(picture.source_height, picture.source_width))
+    """Like read_picture and to_canvas in one, but JPEGs far above the canvas size are decoded reduced."""
+    picture = decode_picture(
+        data,
+        content_type,
+        limits,
+        needed=lambda height, width: frame_size(convention, height, width).decoded_size,
+    )
+    return to_canvas(picture.pixels, convention, source_size=(picture.source_height, picture.source_width))
 
 
 def decode_picture(
@@ -89,51 +106,67 @@ def decode_picture(
     content_type: str | None = None,
     limits: PictureLimits = DEFAULT_LIMITS,
     *,
-    fit_within: tuple[int, int] | None = None,
+    needed: SizeRule | None = None,
 ) -> Picture:
     """Decode and turn upright.
 
-    fit_within: (height, width); a JPEG may then come smaller, but never below the size that just fits.
+    needed: a JPEG may then come smaller, but never below the size this gives for its true one.
     Errors as for read_picture.
     """
     header = inspect_picture(data, content_type, limits)
     if header.kind == "jpeg":
-        return _decode_jpeg(data, header, fit_within)
+        return _decode_jpeg(data, header, needed)
     pixels = _decode_with_pillow(data, header)
     return Picture(pixels, pixels.shape[0], pixels.shape[1])
 
 
-def fit_size(source_height: int, source_width: int, height: int, width: int) -> tuple[int, int]:
-    """Size (height, width) a source picture has once it fits height x width; each at least 1."""
-    scale = min(height / source_height, width / source_width)
-    return max(1, int(source_height * scale)), max(1, int(source_width * scale))
+def frame_size(convention: InputConvention, source_height: int, source_width: int) -> FrameSize:
+    """How a picture of this size in pixels lies on the canvas of a convention."""
+    return FrameSize(
+        source_height, source_width, convention.height, convention.width, convention.fit, convention.crop
+    )
 
 
-def letterbox(rgb: RGB, convention: InputConvention, source_size: tuple[int, int] | None = None) -> Canvas:
-    """Scale to fit, put into the top-left corner, fill the rest.
+def to_canvas(rgb: RGB, convention: InputConvention, source_size: tuple[int, int] | None = None) -> Canvas:
+    """Scale the part of a picture that the convention shows, put it in its place, fill the rest.
 
     rgb: uint8 [h, w, 3]; source_size: the true (height, width) where rgb was decoded reduced.
     """
-    source_height, source_width = source_size or (rgb.shape[0], rgb.shape[1])
-    height, width = fit_size(source_height, source_width, convention.height, convention.width)
-    canvas = np.full((convention.height, convention.width, 3), convention.fill, dtype=np.uint8)
-    canvas[:height, :width] = resize(rgb, height, width)
-    scale = min(convention.height / source_height, convention.width / source_width)
-    return Canvas(canvas, scale, source_height, source_width)
+    size = frame_size(convention, *(source_size or (rgb.shape[0], rgb.shape[1])))
+    shown = size.canvas_window
+    part = resize(rgb, shown.height, shown.width, _box(size, rgb))
+    if part.shape[:2] == (convention.height, convention.width):
+        return Canvas(part, size)
+    pixels = np.full((convention.height, convention.width, 3), convention.fill, dtype=np.uint8)
+    pixels[: shown.height, : shown.width] = part
+    return Canvas(pixels, size)
 
 
-def resize(rgb: RGB, height: int, width: int) -> RGB:
-    """uint8 [h, w, 3] to [height, width, 3], bilinear with antialiasing; as it is if the size is right."""
-    if rgb.shape[:2] == (height, width):
+def resize(rgb: RGB, height: int, width: int, box: tuple[float, float, float, float] | None = None) -> RGB:
+    """uint8 [h, w, 3] to [height, width, 3], bilinear with antialiasing; as it is if the size is right.
+
+    box: left, top, right, bottom of the part to resize, in pixels of rgb; all of it by default.
+    """
+    if rgb.shape[:2] == (height, width) and box is None:
         return rgb
-    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
-def _decode_jpeg(data: bytes, header: PictureHeader, fit_within: tuple[int, int] | None) -> Picture:
+def _box(size: FrameSize, rgb: RGB) -> tuple[float, float, float, float] | None:
+    """The source window in pixels of rgb, which may be smaller than the source; None for the whole."""
+    window = size.source_window
+    if window == Window(0, 0, size.source_height, size.source_width):
+        return None
+    down, across = rgb.shape[0] / size.source_height, rgb.shape[1] / size.source_width
+    right, bottom = window.left + window.width, window.top + window.height
+    return window.left * across, window.top * down, right * across, bottom * down
+
+
+def _decode_jpeg(data: bytes, header: PictureHeader, needed: SizeRule | None) -> Picture:
     orientation = _jpeg_orientation(data)
     sideways = orientation >= 5
     height, width = (header.width, header.height) if sideways else (header.height, header.width)
-    least = (height, width) if fit_within is None else fit_size(height, width, *fit_within)
+    least = (height, width) if needed is None else needed(height, width)
     least_height, least_width = least[::-1] if sideways else least
     try:
         stored = simplejpeg.decode_jpeg(

@@ -32,6 +32,15 @@ class Service:
         """Memory of the process that is in RAM now; None where the system does not tell."""
         return _status_bytes(self.pid, "VmRSS:")
 
+    def cpu_seconds(self) -> float | None:
+        """CPU time it has used so far, all threads; None where the system does not tell."""
+        try:
+            line = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return None
+        user, system = line.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def peak_bytes(self) -> int | None:
         """The most it ever was; None where the system does not tell."""
         return _status_bytes(self.pid, "VmHWM:")

@@ -1,9 +1,8 @@
-"""Detections drawn on the picture they were found in, as a JPEG."""
+"""A task's answer drawn on the picture it is about, as a JPEG: boxes, a class map, or classes."""
 
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,46 +10,56 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageDraw, ImageFont
 
-from splitcodec.frame import Picture, decode_picture, fit_size, resize
+from splitcodec.frame import RGB, Picture, decode_picture, resize
 from splitcodec.picture import DEFAULT_LIMITS, PictureLimits
-from splitcodec.tasks import Detection
+from splitcodec.placement import fit_size
+from splitcodec.tasks import ClassificationResult, Detection, DetectionResult, SegmentationResult, TaskAnswer
 
 MAX_OVERLAY_SIDE: Final = 1280
 """Longest side of an overlay in pixels; larger pictures are scaled down."""
 _GOLDEN_RATIO: Final = 0.618033988749895  # steps of this fraction of the colour circle never come close again
 _QUALITY: Final = 85
+_BACKGROUND: Final = "background"  # a class of this name stays as it is
+_MASK_OPACITY: Final = 0.55
+_LEGEND_ROWS: Final = 8
+_PAPER: Final = (20, 20, 20)
 
 Colour = tuple[int, int, int]
 
 
 def overlay_jpeg(
     data: bytes,
-    detections: Sequence[Detection],
+    answer: TaskAnswer,
     limits: PictureLimits = DEFAULT_LIMITS,
     max_side: int = MAX_OVERLAY_SIDE,
 ) -> bytes:
-    """Decode a picture, draw boxes and labels on it, and encode it as JPEG with its longest side <= max_side.
+    """Decode a picture, draw a task's answer on it, and encode it as JPEG with its longest side <= max_side.
 
     Errors as for splitcodec.frame.read_picture.
     """
-    return draw_overlay(
-        decode_picture(data, None, limits, fit_within=(max_side, max_side)), detections, max_side
+    picture = decode_picture(
+        data, None, limits, needed=lambda height, width: fit_size(height, width, max_side, max_side)
     )
+    return draw_overlay(picture, answer, max_side)
 
 
-def draw_overlay(
-    picture: Picture, detections: Sequence[Detection], max_side: int = MAX_OVERLAY_SIDE
-) -> bytes:
-    """Boxes (in source pixels) and labels over a picture, as JPEG bytes; the best score lies on top."""
+def draw_overlay(picture: Picture, answer: TaskAnswer, max_side: int = MAX_OVERLAY_SIDE) -> bytes:
+    """An answer over its picture, as JPEG bytes; of boxes (in source pixels) the best score lies on top."""
     source = (picture.source_height, picture.source_width)
     height, width = fit_size(*source, min(max_side, source[0]), min(max_side, source[1]))
-    image = Image.fromarray(resize(picture.pixels, height, width))
+    pixels = resize(picture.pixels, height, width)
+    if isinstance(answer, SegmentationResult):
+        pixels = _tinted(pixels, answer)
+    image = Image.fromarray(pixels)
     pen = ImageDraw.Draw(image)
     longest = max(height, width)
     font = ImageFont.load_default(size=max(11, longest // 45))
     style = _Style(width / source[1], height / source[0], width, max(2, longest // 300), font)
-    for detection in sorted(detections, key=lambda item: item.score):
-        _draw(pen, detection, style)
+    if isinstance(answer, DetectionResult):
+        for detection in sorted(answer.detections, key=lambda item: item.score):
+            _draw(pen, detection, style)
+    else:
+        _draw_legend(pen, _legend(answer), style)
     return bytes(simplejpeg.encode_jpeg(np.asarray(image), quality=_QUALITY))
 
 
@@ -71,6 +80,59 @@ class _Style:
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
+@dataclass(frozen=True)
+class _LegendRow:
+    text: str
+    colour: Colour
+
+
+def _legend(answer: SegmentationResult | ClassificationResult) -> list[_LegendRow]:
+    """Classes and what they reach, at most _LEGEND_ROWS; a class map's background is not named."""
+    if isinstance(answer, ClassificationResult):
+        rows = [
+            _LegendRow(f"{one.label.partition(',')[0]} {one.score:.2f}", class_colour(one.class_id))
+            for one in answer.classes
+        ]
+    else:
+        rows = [
+            _LegendRow(f"{one.label} {one.share:.0%}", class_colour(one.class_id))
+            for one in answer.classes
+            if one.label != _BACKGROUND
+        ]
+    return rows[:_LEGEND_ROWS]
+
+
+def _tinted(pixels: RGB, answer: SegmentationResult) -> RGB:
+    """[h, w, 3] with every class but the background in its colour, where the picture shines through."""
+    height, width = pixels.shape[:2]
+    rows = (np.arange(height) * answer.height) // height
+    columns = (np.arange(width) * answer.width) // width
+    classes = answer.class_map()[rows[:, None], columns[None, :]]
+    plain = {one.class_id for one in answer.classes if one.label == _BACKGROUND}
+    colours = np.zeros((max(answer.run_classes) + 1, 3), np.float32)
+    opacity = np.zeros((len(colours), 1), np.float32)
+    for class_id in set(answer.run_classes) - plain:
+        colours[class_id], opacity[class_id] = class_colour(class_id), _MASK_OPACITY
+    cover = opacity[classes]
+    mixed: RGB = (pixels * (1.0 - cover) + colours[classes] * cover).round().astype(np.uint8)
+    return mixed
+
+
+def _draw_legend(pen: ImageDraw.ImageDraw, rows: list[_LegendRow], style: _Style) -> None:
+    """One line per row on dark paper in the top-left corner, each behind a square of its colour."""
+    if not rows:
+        return
+    stroke, font = style.stroke, style.font
+    boxes = [pen.textbbox((0, 0), row.text, font=font) for row in rows]
+    line = round(max(box[3] for box in boxes)) + 2 * stroke
+    wide = max(box[2] for box in boxes) + line + 2 * stroke
+    pen.rectangle((0, 0, wide, line * len(rows) + stroke), fill=_PAPER)
+    for number, row in enumerate(rows):
+        top = number * line + stroke
+        pen.rectangle((stroke, top, line - stroke, top + line - 2 * stroke), fill=row.colour)
+        pen.text((line + stroke, top), row.text, fill=(255, 255, 255), font=font)
+
+
 def _draw(pen: ImageDraw.ImageDraw, detection: Detection, style: _Style) -> None:
     stroke, font = style.stroke, style.font
     x1, x2 = detection.box.x1 * style.scale_x, detection.box.x2 * style.scale_x
@@ -88,6 +150,6 @@ def _draw(pen: ImageDraw.ImageDraw, detection: Detection, style: _Style) -> None
 
 
 def _ink_on(colour: Colour) -> Colour:
-    """Black on light colours, white on dark ones (ITU-R BT.601 luma)."""
-    luma = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
-    return (0, 0, 0) if luma > 140 else (255, 255, 255)
+    """Black or white, whichever contrasts more (WCAG relative luminance; the two are level at 0.179)."""
+    red, green, blue = ((value / 255) ** 2.2 for value in colour)
+    return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else (255, 255, 255)

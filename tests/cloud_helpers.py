@@ -45,7 +45,7 @@ class PlainRunner:
 
     def prompts(self) -> tuple[ServedPrompt, ...]:
         """One prompt, for task detect."""
-        return (ServedPrompt("detect", "plain", CODEC, PROMPT, 4, 416, 416, ("cat", "dog")),)
+        return (ServedPrompt("detect", "plain", CODEC, PROMPT, 4, 416, 416, ("cat", "dog"), "yolox"),)
 
     def admit(self, bitstream: bytes) -> Admission:
         """Frames of one network size share a group."""
@@ -116,7 +116,8 @@ async def running(
             try:
                 yield Cloud(server, channel, runner, registry, data_dir)
             finally:
-                runner.gate.set()
+                if isinstance(runner, PlainRunner):
+                    runner.gate.set()
 
 
 def bitstream(text: str, prompt: bytes = PROMPT, network_side: int = 32) -> bytes:

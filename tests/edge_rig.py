@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,8 +18,9 @@ from tiny_pack import write_tiny_pack
 
 from edge.__main__ import build_codec
 from edge.app import create_app
+from edge.codec import Codec
 from edge.metrics import EdgeMetrics
-from edge.pipeline import Codec, EdgePipeline
+from edge.pipeline import EdgePipeline, open_pipeline
 from edge.settings import EdgeSettings
 from edge.state import EdgeState
 from edge.uplink import GrpcUplink
@@ -59,26 +61,93 @@ async def see_a_cat(frame: ingest_pb2.Frame, _: grpc.aio.ServicerContext) -> ing
     return one_cat(frame)
 
 
+class Refusal(Exception):
+    """Raised by an `answer`: the cloud refuses the frame."""
+
+    def __init__(
+        self, code: grpc.StatusCode, error: str = "", message: str = "", *, settled: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.error = error
+        self.message = message
+        self.settled = settled
+
+
 @dataclass
 class FakeCloud(ingest_pb2_grpc.FeatureIngestServicer):
-    """Keeps the frames it gets and answers each with `answer`."""
+    """Keeps the frames it gets and answers each with `answer`; settles in order; opened: streams."""
 
     answer: Answer = see_a_cat
     frames: list[ingest_pb2.Frame] = field(default_factory=list)
     target: str = ""
+    opened: int = 0
+    max_in_flight: int = 16
+    got: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def Infer(
-        self, request: ingest_pb2.InferRequest, context: grpc.aio.ServicerContext
-    ) -> ingest_pb2.InferResponse:
-        self.frames.append(request.frame)
-        return await self.answer(request.frame, context)
+    async def Stream(
+        self, requests: AsyncIterator[ingest_pb2.StreamRequest], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[ingest_pb2.StreamResponse]:
+        self.opened += 1
+        yield ingest_pb2.StreamResponse(opened=ingest_pb2.StreamOpened(max_in_flight=self.max_in_flight))
+        answers: asyncio.Queue[tuple[ingest_pb2.Frame, asyncio.Task[ingest_pb2.InferResponse]] | None]
+        answers = asyncio.Queue()
+        reading = asyncio.create_task(self._read(requests, context, answers))
+        try:
+            while (item := await answers.get()) is not None:
+                frame, answer = item
+                try:
+                    result = (await answer).result
+                except Refusal as refusal:
+                    yield rejected(frame, refusal)
+                    if not refusal.settled:
+                        await context.abort(refusal.code, refusal.message)
+                else:
+                    yield ingest_pb2.StreamResponse(results=[result], acks=[frame.key])
+        finally:
+            reading.cancel()
+
+    async def _read(self, requests, context, answers) -> None:  # type: ignore[no-untyped-def]
+        async for request in requests:
+            async with self.got:
+                self.frames.append(request.frame)
+                self.got.notify_all()
+            answers.put_nowait((request.frame, asyncio.ensure_future(self.answer(request.frame, context))))
+        answers.put_nowait(None)
+
+    async def wait_for(self, frames: int) -> None:
+        """Until so many frames came in all."""
+        async with self.got:
+            await asyncio.wait_for(self.got.wait_for(lambda: len(self.frames) >= frames), 30)
+
+    def seqs(self, camera: str = "default") -> list[int]:
+        """The seqs of a camera as they came."""
+        return [frame.key.seq for frame in self.frames if frame.key.camera == camera]
+
+
+def rejected(frame: ingest_pb2.Frame, refusal: Refusal) -> ingest_pb2.StreamResponse:
+    """What a cloud says to a frame that it refuses."""
+    response = ingest_pb2.StreamResponse(
+        rejections=[
+            ingest_pb2.Rejection(
+                key=frame.key,
+                code=refusal.code.value[0],
+                error=refusal.error,
+                message=refusal.message,
+                settled=refusal.settled,
+            )
+        ]
+    )
+    if refusal.settled:
+        response.acks.append(frame.key)
+    return response
 
 
 @asynccontextmanager
-async def fake_cloud(port: int = 0) -> AsyncIterator[FakeCloud]:
+async def fake_cloud(port: int = 0, cloud: FakeCloud | None = None) -> AsyncIterator[FakeCloud]:
     """A gRPC server on a loopback port."""
     server = grpc.aio.server()
-    cloud = FakeCloud()
+    cloud = cloud or FakeCloud()
     ingest_pb2_grpc.add_FeatureIngestServicer_to_server(cloud, server)
     cloud.target = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     await server.start()
@@ -117,10 +186,10 @@ async def edge_rig(codec: Codec, state_dir: Path, **options: object) -> AsyncIte
         )
         uplink = GrpcUplink(settings)
         state = EdgeState(settings.state_dir, settings.device, clock=lambda: 1.0)
-        pipeline = EdgePipeline(settings, codec, uplink, state, EdgeMetrics(CollectorRegistry()))
-        transport = httpx.ASGITransport(create_app(pipeline), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://edge") as http:
-            yield EdgeRig(http, cloud, pipeline)
+        metrics = EdgeMetrics(CollectorRegistry())
+        async with open_pipeline(settings, codec, uplink, state, metrics) as pipeline:
+            transport = httpx.ASGITransport(create_app(pipeline), raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://edge") as http:
+                yield EdgeRig(http, cloud, pipeline)
         await uplink.close()
-        pipeline.close()
         state.close()

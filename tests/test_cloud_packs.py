@@ -13,20 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import grpc
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from tiny_pack import CH, contents, noise_canvas, prompt_tensors
+from tiny_pack import contents, noise_canvas, prompt_tensors, tail_graph
 
-from cloud.packs import DetectionLimits, PackRunner
+from cloud.packs import PackRunner
 from cloud.runner import TaskOutput
 from splitcodec.bitstream import parse, serialize
 from splitcodec.codec import FeatureEncoder
 from splitcodec.errors import CorruptBitstream, PackMismatch, SplitcodecError, UnknownPrompt
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.write import write_pack
-from splitcodec.tasks import Detection
+from splitcodec.tasks import Detection, ResultLimits
 from splitcodec.wire.options import client_options
 from splitcodec.wire.v1.ingest_pb2 import Frame, InferRequest
 from splitcodec.wire.v1.ingest_pb2_grpc import FeatureIngestStub
@@ -35,44 +32,13 @@ from splitcodec.wire.v1.prompts_pb2_grpc import PromptsStub
 from splitcodec.wire.v1.results_pb2 import FrameKey
 
 PATIENCE_S = 60.0
-EVERYTHING = DetectionLimits(score_threshold=0.0, max_detections=20)
-
-
-def tail(seed: int) -> bytes:
-    """A tail with the three YOLOX outputs for two classes, all values in (0, 1), from random weights."""
-    weight = np.random.default_rng(seed).normal(size=(7, CH, 1, 1)).astype(np.float32)
-    nodes = [
-        helper.make_node("Conv", ["feature", "w"], ["raw"]),
-        helper.make_node("Sigmoid", ["raw"], ["head_s8"]),
-        *(
-            helper.make_node("AveragePool", ["head_s8"], [name], kernel_shape=[n, n], strides=[n, n])
-            for name, n in (("head_s16", 2), ("head_s32", 4))
-        ),
-    ]
-    shapes = {"feature": CH, "head_s8": 7, "head_s16": 7, "head_s32": 7}
-    infos = {
-        name: helper.make_tensor_value_info(
-            name, TensorProto.FLOAT, ["N", channels, f"{name}_h", f"{name}_w"]
-        )
-        for name, channels in shapes.items()
-    }
-    graph = helper.make_graph(
-        nodes,
-        "tail",
-        [infos.pop("feature")],
-        list(infos.values()),
-        [numpy_helper.from_array(weight, "w")],
-    )
-    made: onnx.ModelProto = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
-    )
-    return bytes(made.SerializeToString())
+EVERYTHING = ResultLimits(score_threshold=0.0, max_detections=20)
 
 
 def write(folder: Path, seed: int, name: str) -> Pack:
     """A tiny pack of the one tiny codec whose prompt and tail depend on the seed."""
     base = contents()
-    task = replace(base.tasks["detect"], tensors=prompt_tensors(seed), tail=tail(seed))
+    task = replace(base.tasks["detect"], tensors=prompt_tensors(seed), tail=tail_graph(seed))
     write_pack(folder, replace(base, name=name, tasks={"detect": task}))
     return load_pack(folder)
 
@@ -113,7 +79,7 @@ def frames(packs: tuple[Pack, Pack]) -> list[list[bytes]]:
 def detections(output: TaskOutput | SplitcodecError) -> list[tuple[str, float, float, float]]:
     """Label, score and left top corner of each detection, rounded so that a last bit does not count."""
     assert isinstance(output, TaskOutput)
-    found: tuple[Detection, ...] = output.detections.detections
+    found: tuple[Detection, ...] = output.answer.detections
     return [(one.label, round(one.score, 4), round(one.box.x1, 2), round(one.box.y1, 2)) for one in found]
 
 

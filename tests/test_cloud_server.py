@@ -145,5 +145,5 @@ def test_both_ends_agree_on_limits_and_pings() -> None:
     for limit in ("grpc.max_send_message_length", "grpc.max_receive_message_length"):
         assert client[limit] == server[limit]
     assert MIN_PING_INTERVAL_S < KEEPALIVE_TIME_S
-    assert server["grpc.http2.min_recv_ping_interval_without_data_ms"] < client["grpc.keepalive_time_ms"]
+    assert server["grpc.http2.min_ping_interval_without_data_ms"] < client["grpc.keepalive_time_ms"]
     assert server["grpc.max_concurrent_streams"] == 8

@@ -67,3 +67,29 @@ def test_a_public_address_without_client_certificates_is_refused(name: str, tls:
 def test_half_a_tls_set_is_refused(fields: dict[str, Path]) -> None:
     with pytest.raises(ValidationError, match="tls_cert"):
         CloudSettings(**fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "enough"),
+    [
+        ("host", {"token_file": Path("t")}),
+        ("metrics_host", {"token_file": Path("t"), "protect_metrics": True}),
+    ],
+    ids=["host", "metrics"],
+)
+def test_a_public_address_may_have_tls_and_tokens_instead(name: str, enough: dict[str, object]) -> None:
+    CloudSettings(**{name: "0.0.0.0"}, **TLS, **enough)
+    for fields in (enough, TLS):
+        with pytest.raises(ValidationError, match="can be reached from outside"):
+            CloudSettings(**{name: "0.0.0.0"}, **fields)
+
+
+def test_a_token_for_calls_does_not_open_public_metrics() -> None:
+    with pytest.raises(ValidationError, match="protect_metrics"):
+        CloudSettings(metrics_host="0.0.0.0", **TLS, token_file=Path("t"))
+
+
+@pytest.mark.parametrize("fields", [{"protect_metrics": True}, {"require_signed_packs": True}], ids=str)
+def test_a_protection_without_what_it_needs_is_refused(fields: dict[str, bool]) -> None:
+    with pytest.raises(ValidationError, match="needs"):
+        CloudSettings(**fields)

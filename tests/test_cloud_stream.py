@@ -22,6 +22,7 @@ from cloud_helpers import (
 )
 
 from cloud.store import DATABASE_FILE
+from splitcodec.wire.integrity import frame_crc, is_intact
 from splitcodec.wire.v1.ingest_pb2 import StreamRequest, StreamResponse
 from splitcodec.wire.v1.prompts_pb2 import ListPromptsRequest
 
@@ -254,3 +255,18 @@ async def test_a_stopping_server_settles_what_is_in_flight_and_says_unavailable(
     assert acks([response]) == [("door", 1)]
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert error_name(caught.value) == "ServiceStopping"
+
+
+async def test_a_frame_that_was_renamed_on_the_way_is_not_stored(tmp_path: Path) -> None:
+    sound, renamed = stream_request(1), stream_request(2)
+    for request in (sound, renamed):
+        request.frame.crc32c = frame_crc(request.frame)
+    renamed.frame.key.seq = 1 << 40
+    async with running(tmp_path) as cloud:
+        responses, error = await collect(cloud, [sound, renamed])
+        stored = stored_in_file(tmp_path)
+    assert stored == [("door", 1)]
+    assert error is not None
+    assert error_name(error) == "CorruptBitstream"
+    assert all(is_intact(response) for response in responses)
+    assert responses[1].HasField("crc32c")

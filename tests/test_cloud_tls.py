@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 import grpc
 import pytest
 from cloud_helpers import PATIENCE_S, PlainRunner
+from identities import Identity, make_identity
 from prometheus_client import CollectorRegistry
 
 from cloud.server import CloudServer
@@ -19,50 +18,6 @@ from splitcodec.errors import SettingsError
 from splitcodec.wire.options import client_options
 from splitcodec.wire.v1.prompts_pb2 import ListPromptsRequest
 from splitcodec.wire.v1.prompts_pb2_grpc import PromptsStub
-
-pytest.importorskip("cryptography", reason="makes the certificates of these tests")
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A certificate and its key."""
-
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    @property
-    def cert_pem(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    @property
-    def key_pem(self) -> bytes:
-        return self.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-
-
-def make_identity(name: str, issuer: Identity | None = None) -> Identity:
-    """An authority of its own, or a certificate for 127.0.0.1 under `issuer`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-    )
-    return Identity(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
 
 
 @dataclass(frozen=True)
@@ -128,6 +83,8 @@ async def test_replaced_certificates_serve_the_next_connection_and_broken_ones_d
         files.write(make_identity("cloud", new), new)
         assert await list_prompts(server.grpc_port, new) == 1
         (tmp_path / "k.pem").unlink()
+        assert await list_prompts(server.grpc_port, new) == 1
+        (tmp_path / "k.pem").write_bytes(old.key_pem)  # the key of another certificate
         assert await list_prompts(server.grpc_port, new) == 1
 
 

@@ -11,9 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from splitcodec.cli import app
-from splitcodec.demo import Outcome, jpeg_sizes, overlay_paths, packaged_photos, services, summary, table
+from splitcodec.demo import Outcome, jpeg_sizes, overlay_paths, services, summary, table
 from splitcodec.errors import RuntimeUnavailable
 from splitcodec.frame import read_picture
+from splitcodec.sample_photos import packaged_photos
 
 CAT = Outcome("cat.png", (("cat", 0.81), ("dog", 0.26)), 2100, (9000, 14000), 31.25, 44.04, Path("o/cat.jpg"))
 EMPTY = Outcome("wall.png", (), 900, (800, 1200), 8.0, 4.0, Path("o/wall.jpg"))

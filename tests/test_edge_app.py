@@ -134,7 +134,8 @@ async def test_health_and_readiness(rig: EdgeRig) -> None:
     assert ready["ready"] is True
     assert (ready["device"], ready["pack"], ready["tasks"]) == ("box-1", "tiny", ["detect"])
     assert ready["engine"] == "onnxruntime-cpu"
-    assert ready["cloud"] == {"target": rig.cloud.target, "state": "ready"}
+    assert ready["cloud"] == {"target": rig.cloud.target, "state": "ready", "note": ""}
+    assert (ready["spool"]["frames"], ready["spool"]["note"]) == (0, "")
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -158,7 +159,8 @@ async def test_metrics_count_what_happened(rig: EdgeRig) -> None:
     assert found["splitcodec_edge_picture_bytes_total", gate] == len(data)
     assert found["splitcodec_edge_rate_point", gate] == 1.0
     assert found["splitcodec_edge_pending_frames", ()] == 0
-    assert found["splitcodec_edge_bits_per_pixel_sum", (("task", "detect"),)] == pytest.approx(body["bpp"])
+    bytes_per_pixel = found["splitcodec_edge_bytes_per_pixel_sum", (("task", "detect"),)]
+    assert bytes_per_pixel == pytest.approx(body["bpp"] / 8)
     for stage in ("decode", "head", "hyper", "context", "entropy", "send"):
         assert found["splitcodec_edge_stage_seconds_count", (("stage", stage),)] == 1
     prompt = (("digest", body["prompt_digest"]), ("task", "detect"))

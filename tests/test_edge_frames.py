@@ -22,6 +22,8 @@ def report(seq: int) -> FrameReport:
         task="detect",
         capture_time=0.0,
         detections=(),
+        segmentation=None,
+        classification=None,
         num_bytes=100,
         bpp=0.1,
         rate=1.0,
@@ -35,10 +37,15 @@ def report(seq: int) -> FrameReport:
     )
 
 
+def add(frames: RecentFrames, seq: int, picture: bytes) -> None:
+    frames.add_picture(report(seq).id, picture)
+    frames.add(report(seq))
+
+
 def test_the_oldest_results_go_first() -> None:
     frames = RecentFrames(max_frames=2, max_picture_bytes=1000)
     for seq in range(4):
-        frames.add(report(seq), b"x")
+        add(frames, seq, b"x")
     with pytest.raises(ResultNotFound, match=r"'gate-1' .*limit 2"):
         frames.report("gate-1")
     assert frames.report("gate-2").seq == 2
@@ -48,7 +55,7 @@ def test_the_oldest_results_go_first() -> None:
 def test_pictures_go_before_their_results() -> None:
     frames = RecentFrames(max_frames=10, max_picture_bytes=25)
     for seq in range(3):
-        frames.add(report(seq), bytes(10))
+        add(frames, seq, bytes(10))
     assert frames.report("gate-0").seq == 0
     with pytest.raises(ResultNotFound, match="limit 25 bytes"):
         frames.picture("gate-0")
@@ -57,8 +64,8 @@ def test_pictures_go_before_their_results() -> None:
 
 def test_a_picture_above_the_whole_budget_is_not_kept() -> None:
     frames = RecentFrames(max_frames=10, max_picture_bytes=25)
-    frames.add(report(0), bytes(30))
-    frames.add(report(1), bytes(25))
+    add(frames, 0, bytes(30))
+    add(frames, 1, bytes(25))
     with pytest.raises(ResultNotFound):
         frames.picture("gate-0")
     assert len(frames.picture("gate-1")) == 25
@@ -67,7 +74,7 @@ def test_a_picture_above_the_whole_budget_is_not_kept() -> None:
 def test_bytes_are_counted_over_many_frames() -> None:
     frames = RecentFrames(max_frames=5, max_picture_bytes=10**6)
     for seq in range(1000):
-        frames.add(report(seq), bytes(seq % 7))
+        add(frames, seq, bytes(seq % 7))
     assert frames._picture_bytes == sum(seq % 7 for seq in range(995, 1000))
 
 

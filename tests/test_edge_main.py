@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,7 +81,7 @@ def test_life_of_a_process(pack: Path, tmp_path: Path) -> None:
         assert call(port, "GET", "/healthz") == (200, b'{"status":"ok"}')
         assert json.loads(call(port, "GET", "/readyz")[1])["ready"] is True
         status, body = call(port, "POST", "/v1/frames", picture())
-        assert (status, json.loads(body)["title"]) == (503, "Cloud away")
+        assert (status, json.loads(body)["state"]) == (202, "spooled")
         # a client that sends everything before it reads must still get to read the refusal
         status, body = call(port, "POST", "/v1/frames", bytes(3_900_000))
         assert (status, json.loads(body)["title"]) == (413, "Picture too large")
@@ -94,7 +96,35 @@ def test_life_of_a_process(pack: Path, tmp_path: Path) -> None:
     assert process.returncode == 0, log
     lines = [json.loads(line) for line in log.splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
-    assert not [line for line in lines if line["level"] in ("error", "warning")]
+    assert not [line for line in lines if line["level"] == "error"]
+    (warning,) = [line for line in lines if line["level"] == "warning"]
+    assert "frames wait on disk" in warning["message"]
+
+
+@pytest.mark.slow
+def test_sigterm_answers_who_waits_and_keeps_the_frame_for_the_next_start(pack: Path, tmp_path: Path) -> None:
+    flags = (f"--pack={pack}", f"--state-dir={tmp_path}")
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as client:
+        target = f"--cloud-target=127.0.0.1:{silent.getsockname()[1]}"
+        with edge(*flags, target, "--deadline-s=100") as process:
+            port = port_of(process)
+            waiting = client.submit(call, port, "POST", "/v1/frames", picture())
+            wait_until(lambda: b"splitcodec_edge_pending_frames 1.0" in call(port, "GET", "/metrics")[1])
+            process.send_signal(signal.SIGTERM)
+            status, body = waiting.result(60)
+            _, log = process.communicate(timeout=60)
+    assert (process.returncode, status) == (0, 202), log
+    name = json.loads(body)["id"]
+    with edge(*flags) as process:
+        port = port_of(process)
+        assert json.loads(call(port, "GET", "/readyz")[1])["spool"]["frames"] == 1
+        assert json.loads(call(port, "GET", f"/v1/frames/{name}")[1])["state"] == "spooled"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
 
 
 @pytest.mark.slow

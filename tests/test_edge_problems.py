@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
-from edge_rig import JPEG_TYPE, EdgeRig, edge_rig, one_cat, picture, tiny_codec
+from edge_rig import JPEG_TYPE, EdgeRig, Refusal, edge_rig, one_cat, picture, tiny_codec
 
 from edge.pipeline import Codec
 from edge.problems import PROBLEMS, problem_for
@@ -136,49 +136,46 @@ async def test_a_dropped_picture_says_so(codec: Codec, tmp_path: Path) -> None:
 
 async def test_unknown_paths_and_methods_are_problems_too(rig: EdgeRig) -> None:
     check_problem(await rig.http.get("/v2"), 404, "not-found")
-    response = await rig.http.delete("/v1/frames")
+    response = await rig.http.delete("/v1/frames/x/overlay.jpg")
     check_problem(response, 405, "method-not-allowed")
-    assert response.headers["allow"] == "POST"
+    assert response.headers["allow"] == "GET"
 
 
-async def test_a_cloud_that_is_away_is_503_with_retry_after(codec: Codec, tmp_path: Path) -> None:
-    async with edge_rig(codec, tmp_path, cloud_target="127.0.0.1:9") as rig:
-        response = await rig.post()
-        check_problem(response, 503, "cloud-unavailable", "127.0.0.1:9", "cannot be reached")
-        assert int(response.headers["retry-after"]) >= 1
-        ready = await rig.http.get("/readyz")
-    assert (ready.status_code, ready.json()["ready"]) == (200, True)
-    assert ready.json()["cloud"]["state"] in ("connecting", "transient_failure")
-
-
-async def test_a_cloud_that_does_not_answer_is_503_after_the_deadline(codec: Codec, tmp_path: Path) -> None:
-    async with edge_rig(codec, tmp_path, deadline_s=0.05) as rig:
-        forever = asyncio.Event()
-
-        async def hang(*_: object) -> None:
-            await forever.wait()
-
-        rig.cloud.answer = hang
-        check_problem(await rig.post(), 503, "cloud-unavailable", "0.05 s")
-
-
-@pytest.mark.parametrize(
-    ("code", "status", "slug"),
-    [
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, 503, "cloud-unavailable"),
-        (grpc.StatusCode.UNAVAILABLE, 503, "cloud-unavailable"),
-        (grpc.StatusCode.FAILED_PRECONDITION, 502, "cloud-refused"),
-        (grpc.StatusCode.INTERNAL, 502, "cloud-refused"),
-    ],
-)
-async def test_the_clouds_own_errors(rig: EdgeRig, code: grpc.StatusCode, status: int, slug: str) -> None:
-    async def refuse(_: object, context: grpc.aio.ServicerContext) -> None:
-        await context.abort(code, "deploy pack 0011", (("splitcodec-error", "PackMismatch"),))
+async def test_a_frame_that_the_cloud_will_never_take_is_502(rig: EdgeRig) -> None:
+    async def refuse(*_: object) -> None:
+        code = grpc.StatusCode.INVALID_ARGUMENT
+        raise Refusal(code, "RateOutOfRange", "rate 9 is above 2", settled=True)
 
     rig.cloud.answer = refuse
-    body = check_problem(await rig.post(), status, slug, "deploy pack 0011")
-    if status == 502:
-        assert "PackMismatch" in str(body["detail"])
+    body = check_problem(await rig.post(), 502, "cloud-refused", "rate 9 is above 2")
+    assert "RateOutOfRange" in str(body["detail"])
+    assert rig.pipeline.readiness().spool.frames == 0
+
+
+async def test_a_full_spool_is_503_with_retry_after(codec: Codec, tmp_path: Path) -> None:
+    async with edge_rig(codec, tmp_path, cloud_target="127.0.0.1:9", spool_bytes=2**16) as rig:
+        answers = [await rig.post(wait="false") for _ in range(80)]
+    taken = [answer for answer in answers if answer.status_code == 202]
+    assert taken
+    check_problem(answers[-1], 503, "spool-full", "65536", "spool_policy")
+    assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+async def test_a_disk_that_fails_is_503(codec: Codec, tmp_path: Path) -> None:
+    (tmp_path / "spool.sqlite3").mkdir()
+    async with edge_rig(codec, tmp_path) as rig:
+        assert (await rig.post()).status_code == 200  # the cloud is there, nothing needs the disk
+        check_problem(await rig.post(wait="false"), 503, "spool-unavailable", "spool.sqlite3")
+        assert "cannot be opened" in rig.pipeline.readiness().spool.note
+
+
+async def test_an_edge_that_stops_takes_no_more_frames(rig: EdgeRig) -> None:
+    await rig.pipeline.drain(1)
+    response = await rig.post()
+    check_problem(response, 503, "service-stopping")
+    assert int(response.headers["retry-after"]) >= 1
+    ready = await rig.http.get("/readyz")
+    assert (ready.status_code, ready.json()["ready"]) == (503, False)
 
 
 @pytest.mark.parametrize("field", ["prompt_digest", "key"])

@@ -53,6 +53,20 @@ def test_a_public_address_needs_client_certificates_or_insecure(host: str) -> No
     assert load_settings(["--host", host, *tls]).host == host
 
 
+def test_a_public_address_may_have_tls_and_tokens_instead() -> None:
+    tls = {"tls_cert": Path("c"), "tls_key": Path("k")}
+    EdgeSettings(host="0.0.0.0", token_file=Path("t"), **tls)
+    for fields in (tls, {"token_file": Path("t")}, {}):
+        with pytest.raises(ValidationError, match="can be reached from outside"):
+            EdgeSettings(host="0.0.0.0", **fields)
+
+
+@pytest.mark.parametrize("fields", [{"protect_metrics": True}, {"require_signed_packs": True}], ids=str)
+def test_a_protection_without_what_it_needs_is_refused(fields: dict[str, bool]) -> None:
+    with pytest.raises(ValidationError, match="needs"):
+        EdgeSettings(**fields)
+
+
 def test_a_cloud_on_another_machine_needs_tls_or_insecure() -> None:
     with pytest.raises(SettingsError, match=r"another machine; set cloud_ca.*--insecure"):
         load_settings(["--cloud-target", "cloud.example:50051"])

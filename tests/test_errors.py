@@ -5,7 +5,7 @@ import re
 
 from splitcodec import errors
 
-SCREEN_LINES = 60
+SCREEN_LINES = 70
 
 
 def classes() -> list[type[Exception]]:

@@ -11,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 
 from splitcodec.evaluation.average_precision import (
     FoundBoxes,
-    Judge,
+    Matcher,
     draw_resamples,
     mean_precision,
     precision_of,
@@ -51,7 +51,7 @@ def found_boxes(rows: Sequence[Found]) -> list[FoundBoxes]:
 
 def measured(photo_ids: Sequence[int], truths: Sequence[Truth], rows: Sequence[Found]) -> tuple[float, float]:
     """(map, map50) of a small case."""
-    precision = precision_of(Judge(InMemory(photo_ids, truths)).match(found_boxes(rows)))
+    precision = precision_of(Matcher(InMemory(photo_ids, truths)).match(found_boxes(rows)))
     return precision.map, precision.map50
 
 
@@ -170,7 +170,7 @@ def test_figures_equal_plain_pycocotools(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_resample_equals_evaluating_the_drawn_photos(seed: int) -> None:
     photo_ids, truths, rows = random_case(100 + seed)
-    matches = Judge(InMemory(photo_ids, truths)).match(found_boxes(rows))
+    matches = Matcher(InMemory(photo_ids, truths)).match(found_boxes(rows))
     weights = draw_resamples(len(photo_ids), 4, seed)
     resampled = mean_precision(matches, weights)
     for counts, value in zip(weights, resampled, strict=True):
@@ -187,7 +187,7 @@ def test_a_resample_equals_evaluating_the_drawn_photos(seed: int) -> None:
 
 def test_chunks_do_not_change_the_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     photo_ids, truths, rows = random_case(7)
-    matches = Judge(InMemory(photo_ids, truths)).match(found_boxes(rows))
+    matches = Matcher(InMemory(photo_ids, truths)).match(found_boxes(rows))
     weights = draw_resamples(len(photo_ids), 50, 1)
     whole = mean_precision(matches, weights)
     monkeypatch.setattr("splitcodec.evaluation.average_precision.CHUNK_CELLS", 3 * len(matches.photo))

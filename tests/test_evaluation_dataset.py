@@ -1,15 +1,14 @@
-"""COCO data from tars and folders, and data that is not COCO."""
+"""COCO data with or without masks from tars and folders, and data that is not COCO."""
 
-import io
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluation_rig import write_tar
 
 from splitcodec.errors import DatasetError
-from splitcodec.evaluation.dataset import Category, GroundTruth, Photo, open_dataset
+from splitcodec.evaluation.dataset import Category, GroundTruth, Photo, open_dataset, open_files
 
 DOCUMENT: dict[str, Any] = {
     "images": [{"id": 7, "file_name": "a.jpg", "height": 30, "width": 40, "license": 1}],
@@ -19,16 +18,6 @@ DOCUMENT: dict[str, Any] = {
     ],
     "categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}],
 }
-
-
-def write_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
-    """A tar with these members."""
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return path
 
 
 def write_folder(root: Path, files: dict[str, bytes]) -> Path:
@@ -62,6 +51,26 @@ def test_every_layout_reads_the_same(tmp_path: Path, layout: str) -> None:
         GroundTruth(7, 18, (1.0, 2.0, 3.5, 4.0), 14.0, True),
         GroundTruth(7, 1, (0.0, 0.0, 5.0, 6.0), 30.0, False),
     )
+
+
+@pytest.mark.parametrize("layout", ["tar", "folder"])
+def test_a_mask_is_found_by_the_photos_name(tmp_path: Path, layout: str) -> None:
+    files = {"instances.json": json.dumps(DOCUMENT).encode(), "masks/a.png": b"mask", "masks/b.png": b"other"}
+    path = write_tar(tmp_path / "d.tar", files) if layout == "tar" else write_folder(tmp_path, files)
+    with open_dataset(path) as dataset:
+        assert dataset.mask(dataset.photos[0]) == b"mask"
+        assert dataset.mask(Photo(8, "c.jpg", 30, 40)) is None
+
+
+@pytest.mark.parametrize("layout", ["tar", "folder"])
+def test_every_file_is_listed_by_its_path_inside(tmp_path: Path, layout: str) -> None:
+    files = {"classes.csv": b"file,class", "photos/a.jpg": b"a", "photos/deep/b.jpg": b"b"}
+    path = write_tar(tmp_path / "d.tar", files) if layout == "tar" else write_folder(tmp_path, files)
+    with open_files(path) as opened:
+        assert sorted(opened.names()) == sorted(files)
+        assert opened.read("photos/deep/b.jpg") == b"b"
+        with pytest.raises(KeyError):
+            opened.read("photos")
 
 
 def test_a_photo_outside_the_folder_is_not_read(tmp_path: Path) -> None:

@@ -1,72 +1,68 @@
-"""Measuring from picture files to boxes, and `splitcodec eval` as a whole on the pack that ships."""
+"""Measuring from picture files to answers, and `splitcodec eval` as a whole: three tasks, one report."""
 
-import io
 import json
-import tarfile
-from collections.abc import Iterator, Sequence
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import pytest
+import tiny_pack
+from evaluation_rig import (
+    coco_files,
+    jpeg,
+    mask_files,
+    write_classifier,
+    write_detector,
+    write_segmenter,
+    write_tar,
+)
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from tiny_pack import write_three_tasks
 from typer.testing import CliRunner
 
 from splitcodec.cli import app
-from splitcodec.errors import DatasetError, SettingsError, UnknownTask
+from splitcodec.errors import DatasetError, GraphFailed, SettingsError, UnknownTask
+from splitcodec.evaluation.anchors import PillowAnchor
 from splitcodec.evaluation.command import require_packages
 from splitcodec.evaluation.dataset import Dataset, open_dataset
-from splitcodec.evaluation.measure import category_ids, measure
-from splitcodec.evaluation.run import detection_task
+from splitcodec.evaluation.detection import DetectionJudge, category_ids
+from splitcodec.evaluation.measure import measure
+from splitcodec.evaluation.read import read_report
+from splitcodec.evaluation.run import chosen_tasks, open_judge
 from splitcodec.evaluation.systems import Outputs, Sighting
 from splitcodec.frame import Canvas
-from splitcodec.packs import InputConvention
+from splitcodec.packs import InputConvention, load_pack
 
 if TYPE_CHECKING:
     from splitcodec.packs import Pack
 
 LABELS = ("person", "cat", "teapot")
 CONVENTION = InputConvention(height=64, width=64, fit="letterbox", fill=114)
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "evaluation.md"
+TARS = ("coco.tar", "photos.tar")
+SIZES = [(96, 128), (128, 96), (64, 64), (70, 50)]
 
 
-def jpeg(height: int, width: int) -> bytes:
-    """A grey JPEG with a brighter square."""
-    pixels = np.full((height, width, 3), 90, np.uint8)
-    pixels[height // 4 : height // 2, width // 4 : width // 2] = 200
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+def bright(height: int, width: int) -> NDArray[np.uint8]:
+    """The mask of `jpeg`'s square: class 1."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 4 : height // 2, width // 4 : width // 2] = 1
+    return mask
 
 
-def write_dataset(path: Path, sizes: Sequence[tuple[int, int]], labels: Sequence[str]) -> Path:
-    """A COCO tar with one photo per (height, width), each with one box of the first label."""
-    document = {
-        "images": [
-            {"id": k, "file_name": f"{k}.jpg", "height": height, "width": width}
-            for k, (height, width) in enumerate(sizes, start=1)
-        ],
-        "annotations": [
-            {"id": k, "image_id": k, "category_id": 5, "bbox": [10, 10, 20, 20], "area": 400, "iscrowd": 0}
-            for k in range(1, len(sizes) + 1)
-        ],
-        "categories": [{"id": 5 + k, "name": label} for k, label in enumerate(labels)],
-    }
-    files = {f"images/{k}.jpg": jpeg(*size) for k, size in enumerate(sizes, start=1)}
-    with tarfile.open(path, "w") as tar:
-        for name, data in {"instances.json": json.dumps(document).encode(), **files}.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return path
+MASKS = mask_files({1: bright(*SIZES[0]), 3: bright(*SIZES[2])})
 
 
 @pytest.fixture
 def two_photos(tmp_path: Path) -> Iterator[Dataset]:
     """A 128 x 64 and a 64 x 64 photo; category 5 is a cat, 6 a dog."""
-    path = write_dataset(tmp_path / "two.tar", [(64, 128), (64, 64)], ["cat", "dog"])
+    path = write_tar(tmp_path / "two.tar", coco_files([(64, 128), (64, 64)], ["cat", "dog"]))
     with open_dataset(path) as dataset:
         yield dataset
 
@@ -97,12 +93,11 @@ class Teacherlike(OneCell):
 
 def test_boxes_come_back_in_source_pixels_under_the_data_sets_categories(two_photos: Dataset) -> None:
     steps: list[int] = []
-    teacher, coded = measure(
-        two_photos, [Teacherlike(), OneCell()], CONVENTION, LABELS, lambda: steps.append(1)
-    )
+    judge = DetectionJudge(two_photos, LABELS)
+    teacher, coded = measure(judge, [Teacherlike(), OneCell()], CONVENTION, lambda: steps.append(1))
     assert len(steps) == 4
     assert (teacher.num_bytes, coded.num_bytes) == ([], [64, 64])
-    wide, square = coded.found
+    wide, square = coded.seen
     # Person and teapot are not annotated here: only the cat counts.
     # Centre (16, 8), sides 16; scale 0.5 and 1.
     assert wide.category_ids.tolist() == [5]
@@ -112,17 +107,23 @@ def test_boxes_come_back_in_source_pixels_under_the_data_sets_categories(two_pho
 
 
 def test_a_photo_of_another_size_than_annotated_is_refused(tmp_path: Path) -> None:
-    path = write_dataset(tmp_path / "d.tar", [(64, 128)], ["cat"])
+    path = write_tar(tmp_path / "d.tar", coco_files([(64, 128)], ["cat"]))
     with open_dataset(path) as dataset:
         dataset.photos = (dataset.photos[0].__class__(1, "1.jpg", 128, 64),)
         with pytest.raises(DatasetError, match="is 128x64, its annotations are for 64x128"):
-            measure(dataset, [OneCell()], CONVENTION, LABELS, lambda: None)
+            measure(DetectionJudge(dataset, LABELS), [OneCell()], CONVENTION, lambda: None)
 
 
 def test_data_without_any_of_the_labels_is_refused(two_photos: Dataset) -> None:
     assert category_ids(two_photos, LABELS).tolist() == [-1, 5, -1]
     with pytest.raises(DatasetError, match="annotates none of the task's 1 labels"):
         category_ids(two_photos, ["zebra"])
+
+
+def test_a_detector_of_other_classes_is_refused(two_photos: Dataset) -> None:
+    judge = DetectionJudge(two_photos, LABELS[:2])
+    with pytest.raises(GraphFailed, match="scores 3 classes, the manifest labels 2"):
+        measure(judge, [OneCell()], CONVENTION, lambda: None)
 
 
 def test_missing_packages_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,71 +133,166 @@ def test_missing_packages_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPa
         require_packages()
 
 
-def write_teacher(path: Path, classes: int) -> Path:
-    """A network with a YOLOX face: every cell sees a faint box of the first class."""
-    nodes, weights, outputs = [], [], []
-    for stride in (8, 16, 32):
-        bias = np.zeros(5 + classes, np.float32)
-        bias[4], bias[5] = 0.2, 0.2
-        kernel = np.zeros((5 + classes, 3, stride, stride), np.float32)
-        weights += [
-            numpy_helper.from_array(kernel, f"w{stride}"),
-            numpy_helper.from_array(bias, f"b{stride}"),
-        ]
-        nodes.append(
-            helper.make_node(
-                "Conv",
-                ["images", f"w{stride}", f"b{stride}"],
-                [f"head_s{stride}"],
-                kernel_shape=[stride, stride],
-                strides=[stride, stride],
-            )
-        )
-        shape = ["n", 5 + classes, "h", "w"]
-        outputs.append(helper.make_tensor_value_info(f"head_s{stride}", TensorProto.FLOAT, shape))
-    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, "H", "W"])
-    graph = helper.make_graph(nodes, "teacher", [image], outputs, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, path)
-    return path
+@pytest.mark.parametrize("postprocess", ["yolox", "deeplab", "classify"])
+def test_each_kind_of_answer_has_its_judge(tmp_path: Path, postprocess: str) -> None:
+    wanted = {"yolox": ("map", 4), "deeplab": ("miou", 2), "classify": ("agreement", 0)}[postprocess]
+    path = write_tar(tmp_path / "d.tar", {**coco_files(SIZES, LABELS), **MASKS})
+    section = (
+        load_three(tmp_path).task("detect").model_copy(update={"postprocess": postprocess, "labels": LABELS})
+    )
+    with open_judge(path, section, None) as judge:
+        assert (judge.metric.key, judge.truths, judge.data) == (*wanted, "d.tar")
 
 
-def test_a_task_that_gives_no_boxes_is_refused(default_pack: "Pack") -> None:
-    assert detection_task(default_pack, "detect").postprocess == "yolox"
+def test_answers_nobody_judges_are_refused(tmp_path: Path) -> None:
+    section = load_three(tmp_path).task("detect").model_copy(update={"postprocess": "ocr"})
+    with (
+        pytest.raises(UnknownTask, match="nobody here judges 'ocr' answers"),
+        open_judge(tmp_path, section, None),
+    ):
+        pass
+
+
+def test_all_means_every_task_and_a_task_counts_once(tmp_path: Path) -> None:
+    pack = load_three(tmp_path)
+    assert chosen_tasks(pack, ["all"]) == ["classify", "detect", "segment"]
+    assert chosen_tasks(pack, ["segment", "detect", "segment"]) == ["segment", "detect"]
     with pytest.raises(UnknownTask):
-        detection_task(default_pack, "segment")
+        chosen_tasks(pack, ["detect", "sing"])
+
+
+def load_three(folder: Path) -> "Pack":
+    return write_three_tasks(folder / "tiny")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A folder with the tiny pack of three tasks, data of each kind and a teacher for each."""
+
+    root: Path
+
+    @property
+    def words(self) -> list[str]:
+        """`splitcodec eval` on all of it."""
+        given = ["eval", "--pack", str(self.root / "tiny"), "--task", "all"]
+        for task in ("detect", "segment", "classify"):
+            given += ["--teacher", f"{task}={self.root / task}.onnx"]
+        coco, photos = self.root / "coco.tar", self.root / "photos.tar"
+        given += ["--data", str(coco), "--data", f"classify={photos}", "--json", str(self.json)]
+        return [*given, "--rates", "0,1.5", "--resamples", "20"]
+
+    @property
+    def json(self) -> Path:
+        return self.root / "out" / "eval.json"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    root = tmp_path_factory.mktemp("desk")
+    write_three_tasks(root / "tiny")
+    write_tar(root / "coco.tar", {**coco_files(SIZES, tiny_pack.LABELS), **MASKS})
+    names = ("n01440764_tench.jpg", "n02808440_bathtub.jpg", "n04493381_tub.jpg")
+    write_tar(root / "photos.tar", {name: jpeg(70, 90) for name in names})
+    write_detector(root / "detect.onnx", len(tiny_pack.LABELS))
+    write_segmenter(root / "segment.onnx", len(tiny_pack.SEGMENT_LABELS))
+    write_classifier(root / "classify.onnx", len(tiny_pack.CLASSIFY_LABELS))
+    return Desk(root)
+
+
+@pytest.mark.slow
+def test_eval_measures_three_tasks_into_one_report(desk: Desk) -> None:
+    result = CliRunner().invoke(app, [*desk.words, "--no-anchors"])
+    assert result.exit_code == 0, result.output
+    report = read_report(desk.json)
+    assert report.pack.codec_digest == load_pack(desk.root / "tiny").codec_digest
+    assert [(task.task, task.metric, task.frames, task.data.file) for task in report.tasks] == [
+        ("classify", "top1", 3, "photos.tar"),
+        ("detect", "map", 4, "coco.tar"),
+        ("segment", "miou", 2, "coco.tar"),
+    ]
+    for task in report.tasks:
+        assert [(row.codec, row.rate) for row in task.rows] == [
+            ("teacher", None),
+            ("splitcodec", 0.0),
+            ("splitcodec", 1.5),
+        ]
+        assert all(0 <= row.accuracy <= 1 for row in task.rows)
+    classify, _, segment = report.tasks
+    # The classifier always says `tub, vat`, which one photo of three is; the segmenter sees what is bright.
+    assert (classify.rows[0].accuracy, classify.rows[0].detail["agreement"]) == (pytest.approx(1 / 3), 1.0)
+    assert segment.rows[0].accuracy > 0.6
+    assert segment.rows[0].accuracy > segment.rows[1].accuracy
+    for task in ("classify", "detect", "segment"):
+        assert f"{task} on " in result.output
+    header = desk.json.with_suffix(".csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header.endswith("drop_high,top5,agreement,map50,pixel_accuracy")
+    with Image.open(desk.json.with_suffix(".png"), formats=["PNG"]) as plot:
+        assert plot.width > 2.5 * plot.height
+
+
+@pytest.mark.slow
+def test_picture_codecs_stand_beside_every_task(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [PillowAnchor("jpeg", (10, 90), ()), PillowAnchor("webp", (50,), ())]
+    monkeypatch.setattr("splitcodec.evaluation.run.standard_anchors", lambda: few)
+    result = CliRunner().invoke(app, desk.words)
+    assert result.exit_code == 0, result.output
+    for task in read_report(desk.json).tasks:
+        others = [(row.codec, row.rate) for row in task.rows[3:]]
+        assert others == [("jpeg", 10.0), ("jpeg", 90.0), ("webp", 50.0)]
+        assert {(one.rate, one.anchor) for one in task.equal_accuracy} == {
+            (rate, anchor) for rate in (0.0, 1.5) for anchor in ("jpeg", "webp")
+        }
+
+
+def test_a_task_without_data_or_teacher_is_named(desk: Desk) -> None:
+    words = desk.words
+    cut = words.index("--data")
+    no_detect_data = [*words[:cut], *words[cut + 2 :]]
+    result = CliRunner().invoke(app, [*no_detect_data, "--no-anchors"])
+    assert isinstance(result.exception, DatasetError)
+    assert "no data for task" in str(result.exception)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [PillowAnchor("jpeg", (10, 90), ())]
+    monkeypatch.setattr("splitcodec.evaluation.run.standard_anchors", lambda: few)
+    shutil.copytree(desk.root / "tiny", tmp_path / "packs" / "mine")
+    named = {"yolox": "detect", "deeplab": "segment", "mobilenet": "classify"}
+    for name, given in [*((f"{k}.onnx", f"{v}.onnx") for k, v in named.items()), *((t, t) for t in TARS)]:
+        shutil.copy(desk.root / given, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines():
+        result = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert result.exit_code == 0, f"{line}: {result.output} {result.exception}"
+    assert "segment on coco.tar: bytes per frame at equal mIoU" in result.output
 
 
 @pytest.mark.slow
 def test_eval_measures_the_pack_that_ships(tmp_path: Path, default_pack: "Pack") -> None:
     labels = default_pack.task("detect").labels
-    data = write_dataset(tmp_path / "data.tar", [(96, 128), (128, 96)], labels[:2])
-    teacher = write_teacher(tmp_path / "teacher.onnx", len(labels))
+    data = write_tar(tmp_path / "data.tar", coco_files([(96, 128), (128, 96)], labels[:2]))
+    teacher = write_detector(tmp_path / "teacher.onnx", len(labels))
     out = tmp_path / "out" / "eval.json"
     words = ["eval", "--data", str(data), "--teacher", str(teacher), "--json", str(out), "--no-anchors"]
     result = CliRunner().invoke(app, [*words, "--rates", "0,1.5", "--resamples", "20"])
     assert result.exit_code == 0, result.output
     report = json.loads(out.read_text(encoding="utf-8"))
-    assert [(row["codec"], row["rate"]) for row in report["rows"]] == [
-        ("teacher", None),
-        ("splitcodec", 0.0),
-        ("splitcodec", 1.5),
-    ]
     assert report["pack"]["codec_digest"] == default_pack.codec_digest
-    assert report["frames"] == 2
     assert report["command"].endswith("--rates 0,1.5 --no-anchors --engine auto --resamples 20")
     assert report["provenance"]["commit"]
-    coded = report["rows"][1]
+    (task,) = report["tasks"]
+    assert (task["task"], task["frames"], task["truths"]) == ("detect", 2, 2)
+    assert task["prompt_digest"] == default_pack.prompt("detect").digest
+    coded = task["rows"][1]
     assert coded["bytes_per_frame"] > 48  # more than a header
     assert coded["bpp"] == pytest.approx(coded["bytes_per_frame"] * 2 * 8 / (2 * 96 * 128))
-    assert out.with_suffix(".csv").read_text(encoding="utf-8").startswith("codec,rate,bytes_per_frame")
-    assert out.with_suffix(".png").stat().st_size > 1000
 
 
-@pytest.mark.slow
 def test_eval_without_a_teacher_says_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPLITCODEC_TEACHER", raising=False)
-    data = write_dataset(tmp_path / "data.tar", [(64, 64)], ["person"])
+    data = write_tar(tmp_path / "data.tar", coco_files([(64, 64)], ["person"]))
     result = CliRunner().invoke(app, ["eval", "--data", str(data), "--json", str(tmp_path / "e.json")])
     assert isinstance(result.exception, DatasetError)
     assert "give --teacher FILE.onnx" in str(result.exception)

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from splitcodec.errors import DatasetError, RuntimeUnavailable
 from splitcodec.evaluation.anchors import Anchor, CodedPicture, PillowAnchor, standard_anchors
-from splitcodec.evaluation.systems import AnchorSystem, Teacher, open_teacher
+from splitcodec.evaluation.systems import TEACHER_INPUTS, AnchorSystem, Eats, Teacher, open_teacher
 from splitcodec.frame import Canvas
+from splitcodec.placement import Fit, FrameSize
 
+AS_IT_IS = Eats(bgr=False, scale=1.0, offset=0.0)
 ANCHORS = {anchor.name: anchor for anchor in standard_anchors()}
 
 
@@ -79,30 +81,52 @@ def test_a_format_this_pillow_cannot_write_is_named() -> None:
         PillowAnchor("vvc", (1,), ()).round_trip(smooth_picture(8, 8), 1)
 
 
-def test_the_teacher_eats_bgr_from_0_to_255() -> None:
+@pytest.mark.parametrize(
+    ("postprocess", "eaten"),
+    [
+        ("yolox", [255.0, 64.0, 0.0]),
+        ("deeplab", [-1.0, -0.5, 255 / 128 - 1]),
+        ("classify", [-1.0, 64 / 127.5 - 1, 1.0]),
+        ("retinanet", [0.0, 64 / 255, 1.0]),
+        ("deeplab_centred", [0.0, 64 / 255, 1.0]),
+    ],
+)
+def test_each_teacher_eats_what_it_was_published_with(postprocess: str, eaten: list[float]) -> None:
     session = SpySession()
     pixels = np.zeros((32, 64, 3), np.uint8)
-    pixels[2, 5] = (10, 20, 255)
-    sighting = Teacher(session).look(Canvas(pixels, 1.0, 32, 64))
+    pixels[2, 5] = (0, 64, 255)
+    canvas = Canvas(pixels, FrameSize(32, 64, 32, 64))
+    sighting = Teacher(session, TEACHER_INPUTS[postprocess]).look(canvas)
     fed = session.fed["images"]
     assert (fed.shape, fed.dtype, sighting.num_bytes) == ((1, 3, 32, 64), np.float32, None)
-    assert fed[0, :, 2, 5].tolist() == [255.0, 20.0, 10.0]
+    assert fed[0, :, 2, 5].tolist() == pytest.approx(eaten, abs=1e-6)
 
 
 def test_an_anchor_codes_the_picture_but_not_the_fill() -> None:
     session = SpySession()
     pixels = np.full((32, 32, 3), 114, np.uint8)
     pixels[:16] = 55  # a 64 x 32 source in a 32 x 32 canvas: the lower half is fill
-    system = AnchorSystem(Inverter(), 3, Teacher(session), fill=114)
-    sighting = system.look(Canvas(pixels, 0.5, source_height=32, source_width=64))
+    system = AnchorSystem(Inverter(), 3, Teacher(session, AS_IT_IS), fill=114)
+    sighting = system.look(Canvas(pixels, FrameSize(32, 64, 32, 32)))
     fed = session.fed["images"][0]
     assert (fed[:, :16] == 200).all()
     assert (fed[:, 16:] == 114).all()
     assert (sighting.num_bytes, system.codec, system.rate) == (3, "inverter", 3.0)
 
 
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+def test_an_anchor_codes_a_canvas_without_fill_whole(fit: Fit) -> None:
+    session = SpySession()
+    canvas = Canvas(np.full((32, 32, 3), 55, np.uint8), FrameSize(32, 64, 32, 32, fit))
+    AnchorSystem(Inverter(), 3, Teacher(session, AS_IT_IS), fill=0).look(canvas)
+    assert (session.fed["images"] == 200).all()
+
+
 def test_a_teacher_must_be_named_and_exist(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="set SPLITCODEC_TEACHER"):
-        open_teacher(None, 1)
+        open_teacher(None, "yolox", 1)
     with pytest.raises(DatasetError, match="no teacher at"):
-        open_teacher(tmp_path / "absent.onnx", 1)
+        open_teacher(tmp_path / "absent.onnx", "yolox", 1)
+    (tmp_path / "net.onnx").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"unknown what net\.onnx takes; known: \['classify', 'deeplab'"):
+        open_teacher(tmp_path / "net.onnx", "ssd", 1)

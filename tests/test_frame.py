@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from splitcodec.errors import BrokenFrame, FrameError
-from splitcodec.frame import RGB, decode_picture, fit_size, letterbox, read_canvas, read_picture, resize
+from splitcodec.frame import RGB, decode_picture, read_canvas, read_picture, resize, to_canvas
+from splitcodec.placement import fit_size
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class Square416:
     width: int = 416
     fit: str = "letterbox"
     fill: int = 114
+    crop: float = 1.0
+
+
+def within_416(height: int, width: int) -> tuple[int, int]:
+    return fit_size(height, width, 416, 416)
 
 
 def scene(height: int, width: int) -> RGB:
@@ -83,7 +89,7 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_reduced_decoding_keeps_the_source_size(orientation: int) -> None:
     data = oriented(scene(1080, 1920), "JPEG", orientation)
-    picture = decode_picture(data, fit_within=(416, 416))
+    picture = decode_picture(data, needed=within_416)
     upright = (1920, 1080) if orientation == 6 else (1080, 1920)
     assert (picture.source_height, picture.source_width) == upright
     assert picture.pixels.shape[0] * picture.pixels.shape[1] <= 1080 * 1920 / 4
@@ -95,21 +101,25 @@ def test_reduced_decoding_keeps_the_source_size(orientation: int) -> None:
 def test_reduced_decoding_gives_nearly_the_same_canvas() -> None:
     data = encode(scene(1000, 1500), "JPEG", quality=92)
     reduced = read_canvas(data, "image/jpeg", Square416())
-    full = letterbox(read_picture(data), Square416())
-    assert (reduced.scale, reduced.source_height, reduced.source_width) == (416 / 1500, 1000, 1500)
+    full = to_canvas(read_picture(data), Square416())
+    assert (reduced.size.scale, reduced.source_height, reduced.source_width) == (
+        (416 / 1500,) * 2,
+        1000,
+        1500,
+    )
     assert mean_gap(reduced.pixels, full.pixels) < 1.0
 
 
 def test_a_small_jpeg_is_enlarged_to_the_canvas() -> None:
     canvas = read_canvas(encode(scene(30, 50), "JPEG", quality=92), "image/jpeg", Square416())
-    assert canvas.scale == 416 / 50
+    assert canvas.size.scale == (416 / 50, 416 / 50)
     assert (canvas.pixels[:249] != 114).any(axis=2).all(axis=1).all()
     assert (canvas.pixels[249:] == 114).all()
 
 
 def test_a_jpeg_less_than_twice_the_canvas_is_decoded_whole() -> None:
     data = encode(scene(480, 640), "JPEG", quality=92)
-    assert decode_picture(data, fit_within=(416, 416)).pixels.shape == (480, 640, 3)
+    assert decode_picture(data, needed=within_416).pixels.shape == (480, 640, 3)
 
 
 @pytest.mark.parametrize(
@@ -128,17 +138,17 @@ def test_fitted_size_is_that_of_yolox(source: tuple[int, int], fitted: tuple[int
 
 
 def test_letterbox_fills_below_and_right() -> None:
-    canvas = letterbox(scene(100, 200), Square416(96, 128, fill=7))
+    canvas = to_canvas(scene(100, 200), Square416(96, 128, fill=7))
     assert canvas.pixels.shape == (96, 128, 3)
     assert canvas.pixels.dtype == np.uint8
-    assert canvas.scale == 128 / 200
+    assert canvas.size.scale == (128 / 200, 128 / 200)
     np.testing.assert_array_equal(canvas.pixels[:64], resize(scene(100, 200), 64, 128))
     assert (canvas.pixels[64:] == 7).all()
 
 
 def test_letterbox_does_not_touch_pixels_of_the_right_size() -> None:
     rgb = scene(64, 96)
-    np.testing.assert_array_equal(letterbox(rgb, Square416(96, 96)).pixels[:64], rgb)
+    np.testing.assert_array_equal(to_canvas(rgb, Square416(96, 96)).pixels[:64], rgb)
 
 
 def test_resize_averages_what_it_shrinks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -153,3 +154,13 @@ def test_cost_counts_multiplications_per_pixel_of_the_network_input() -> None:
     _, height, width = build.EXAMPLE
     layer = torch.nn.Conv2d(3, 10, 8, stride=8)
     assert build.macs_per_pixel(layer, [torch.zeros(2, 3, height, width)]) == 30.0
+
+
+def test_codec_without_residual_prediction_decodes_the_rounded_latent() -> None:
+    torch.manual_seed(0)
+    codec, prompt = FeatureCodec(replace(TINY, lrcp=False)), TaskPrompt(TINY).tensors()
+    symbols, means = torch.randn(1, 8, 4, 6).round(), torch.randn(1, 8, 4, 6)
+    with torch.no_grad():
+        feature = codec.reconstruct(symbols, means, torch.full((1, 8, 1, 1), 0.5), prompt)
+        assert torch.equal(feature, codec.g_s((symbols + means) * 0.5))
+    assert not any(name.startswith("lrcp") for name in codec.state_dict())

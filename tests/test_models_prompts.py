@@ -13,6 +13,8 @@ from splitcodec.models.exact import INDEX_START, INDEX_UNIT, Z_MAX, _trunk
 from splitcodec.models.prompts import PromptBranch, TaskPrompt, prompt_layout
 from splitcodec.models.sizes import BASE, NANO, CodecSizes
 from splitcodec.training.codec_run import CodecParts
+from splitcodec.training.prompt_run import prepare_prompt
+from splitcodec.training.recipes import STAGE2
 
 pytestmark = pytest.mark.filterwarnings(THIRD_PARTY)
 MAX_PARAMETERS = 300_000
@@ -30,13 +32,23 @@ class _Silent(nn.Module):
         return 0.0
 
 
+def test_ablations_zero_every_layer_or_freeze_the_hyper_prompts() -> None:
+    prompt = tiny_parts().prompt.requires_grad_(True)
+    prepare_prompt(STAGE2["detect-without-hyper-prompts"], prompt)
+    learning = {name.split(".")[1] for name, p in prompt.named_parameters() if p.requires_grad}
+    assert learning == {"g_a", "g_s"}
+    assert any(value.any() for value in prompt.tensors().values())
+    prepare_prompt(STAGE2["detect-all-zero-start"], prompt)
+    assert not any(value.any() for value in prompt.tensors().values())
+
+
 def test_fresh_prompt_leaves_every_transform_as_it_is_bit_for_bit() -> None:
     parts = tiny_parts()
     codec, tensors = parts.codec, parts.prompt.tensors()
     gain_y, gain_z, _ = parts.gains(POINTS)
     x = pictures() * (1.0 / 127.5) - 1.0
     y = codec.head(pictures_of(x), gain_y, tensors)
-    assert torch.equal(y, codec.g_a(pictures_of(x) * (1.0 / 127.5) - 1.0) * gain_y)
+    assert torch.equal(y, codec.g_a(pictures_of(x) * (1.0 / 127.5)) * gain_y)
     assert torch.equal(codec.hyper(y, gain_z, tensors), torch.clamp(codec.h_a(y) * gain_z, -Z_MAX, Z_MAX))
     z = torch.round(torch.randn(4, TINY.hyper_channels, 1, 2) * 4)
     half = y[:, :, ::2, ::2]

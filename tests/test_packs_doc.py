@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import tiny_pack
 from pydantic import BaseModel
 
 from splitcodec.packs.files import MAX_BYTES, MAX_FILES, MIB
+from splitcodec.packs.prompt_pack import FILES, PromptPackManifest
 from splitcodec.packs.schema import (
     CodecSection,
     InputConvention,
@@ -21,8 +22,10 @@ from splitcodec.packs.schema import (
     Provenance,
     TaskSection,
 )
+from splitcodec.placement import Fit
 from splitcodec.prompts.schema import RATE_TENSORS, ExactConv, TensorSpec
 from splitcodec.runtime import ENGINES
+from splitcodec.tasks.postprocess import POSTPROCESSES
 
 DOC = (Path(__file__).parent.parent / "docs" / "packs.md").read_text()
 MODELS = (
@@ -32,6 +35,7 @@ MODELS = (
     Manifest,
     MeasuredRow,
     PromptEntry,
+    PromptPackManifest,
     Provenance,
     TaskSection,
     TensorSpec,
@@ -42,6 +46,10 @@ MODELS = (
 def test_every_key_is_documented(model: type[BaseModel]) -> None:
     missing = [name for name in model.model_fields if f"`{name}`" not in DOC]
     assert not missing
+
+
+def test_every_fit_and_postprocess_is_documented() -> None:
+    assert not [name for name in (*get_args(Fit), *POSTPROCESSES) if f"| `{name}` |" not in DOC]
 
 
 def test_rate_tensors_engines_and_limits_are_documented() -> None:
@@ -73,3 +81,7 @@ def test_every_file_of_a_pack_is_documented(tmp_path: Path) -> None:
         if path.is_file():
             name = path.relative_to(tmp_path / "tiny").as_posix().replace("detect", "<task>")
             assert f"    {name} " in DOC, name
+
+
+def test_every_file_of_a_prompt_pack_is_documented() -> None:
+    assert not [name for name in FILES if f"    {name} " not in DOC]

@@ -232,6 +232,24 @@ def test_tail_may_take_the_feature_alone(tmp_path: Path) -> None:
         write_pack(tmp_path / "p", _contents(tasks={"detect": task}))
 
 
+def test_picture_may_be_held_and_must_make_a_picture_of_the_feature(folder: Path, tmp_path: Path) -> None:
+    assert load_pack(folder).picture_bytes() is None
+    good = identity_graph("feature", "picture")
+    manifest = write_pack(tmp_path / "with", replace(tiny_pack.contents(), picture=good))
+    held = load_pack(tmp_path / "with")
+    assert held.picture_bytes() == good
+    assert held.codec_digest == load_pack(folder).codec_digest
+    assert "picture.onnx" in manifest.files()
+    with pytest.raises(InvalidManifest, match="takes feature and gives picture"):
+        write_pack(tmp_path / "bad", replace(tiny_pack.contents(), picture=identity_graph("y", "picture")))
+
+
+def identity_graph(source: str, target: str) -> bytes:
+    """A graph that gives its input back."""
+    node = helper.make_node("Identity", [source], [target])
+    return tiny_pack.model([node], [source], (target, None), {})
+
+
 def test_graph_with_a_custom_operator_is_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("Evil", ["image", "gain_y"], ["y"], domain="com.example")]
     names = ["image", "gain_y", "g_a.conv0.weight", "g_a.conv0.bias"]

@@ -11,8 +11,9 @@ from tiny_pack import write_tiny_pack
 from typer.testing import CliRunner
 
 import splitcodec
-from splitcodec.cli import app, main, needing
+from splitcodec.cli import app, main
 from splitcodec.errors import RuntimeUnavailable
+from splitcodec.extras import needing
 
 COMMANDS = (
     "demo",

@@ -55,6 +55,9 @@ def test_wheel_holds_services_stubs_type_marker_and_licences(wheel: zipfile.ZipF
         "splitcodec/py.typed",
         "splitcodec/wire/v1/ingest_pb2_grpc.py",
         "edge/__main__.py",
+        "edge/page/index.html",
+        "edge/page/page.js",
+        "splitcodec/client/__init__.py",
         "cloud/__main__.py",
     } <= names
     assert any(name.endswith("licenses/NOTICE") for name in names)

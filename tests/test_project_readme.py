@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from splitcodec.demo import packaged_photos, services
+from splitcodec.demo import services
+from splitcodec.sample_photos import packaged_photos
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

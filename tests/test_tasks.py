@@ -9,6 +9,7 @@ from splitcodec.tasks import (
     Box,
     BoxArrays,
     FrameSize,
+    ResultLimits,
     decode_yolox,
     postprocess_for,
     suppress_overlaps,
@@ -71,7 +72,7 @@ def test_one_cell_decodes_to_the_hand_worked_box() -> None:
     outputs = blank_outputs()
     # centre (1 + 0.5, 2 + 0.25) * 16 = (24, 36); sides exp(ln 2) * 16 = 32 and exp(0) * 16 = 16
     place(outputs, 16, (1, 2), (0.5, 0.25, float(np.log(2)), 0.0), 0.5, (0.1, 0.8, 0.2))
-    result = yolox(outputs, SQUARE, LABELS)
+    result = yolox(outputs, SQUARE, LABELS, ResultLimits())
     assert len(result.detections) == 1
     found = result.detections[0]
     assert (found.label, found.class_id) == ("dog", 1)
@@ -85,8 +86,8 @@ def test_boxes_come_back_in_source_pixels_and_clipped() -> None:
     place(outputs, 32, (1, 0), (0.0, 0.5, 1.0, 0.0), 1.0, (1.0, 0.0, 0.0))
     # 128 x 96 in a 64 x 64 canvas: scale 0.5; centre (32, 16), sides 86.99 and 32 leave the canvas sideways
     size = FrameSize(source_height=96, source_width=128, network_height=64, network_width=64)
-    assert size.scale == 0.5
-    (found,) = yolox(outputs, size, LABELS).detections
+    assert size.scale == (0.5, 0.5)
+    (found,) = yolox(outputs, size, LABELS, ResultLimits()).detections
     assert found.box == Box(0.0, 0.0, 128.0, 64.0)
 
 
@@ -122,7 +123,7 @@ def test_boxes_that_are_not_finite_are_dropped_and_huge_ones_stay_finite() -> No
     place(outputs, 8, (1, 0), (0.0, 0.0, np.inf, 0.0), 1.0, (1.0, 0.0, 0.0))
     place(outputs, 8, (2, 0), (0.0, 0.0, 0.0, 0.0), np.nan, (1.0, 0.0, 0.0))
     place(outputs, 8, (4, 4), (0.0, 0.0, 1000.0, 1000.0), 1.0, (1.0, 0.0, 0.0))
-    (found,) = yolox(outputs, SQUARE, LABELS).detections
+    (found,) = yolox(outputs, SQUARE, LABELS, ResultLimits()).detections
     assert found.box == Box(0.0, 0.0, 64.0, 64.0)
 
 
@@ -164,7 +165,7 @@ def test_at_most_max_detections() -> None:
 
 
 def test_an_empty_frame_is_an_empty_result() -> None:
-    assert yolox(blank_outputs(), SQUARE, LABELS).detections == ()
+    assert yolox(blank_outputs(), SQUARE, LABELS, ResultLimits()).detections == ()
 
 
 def test_empty_boxes_do_not_divide_by_zero() -> None:
@@ -176,7 +177,7 @@ def test_a_missing_head_is_refused() -> None:
     outputs = blank_outputs()
     del outputs["head_s16"]
     with pytest.raises(GraphFailed, match="head_s8, head_s16, head_s32"):
-        yolox(outputs, SQUARE, LABELS)
+        yolox(outputs, SQUARE, LABELS, ResultLimits())
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 8), (8, 8, 8), (1, 5, 8, 8)])
@@ -189,10 +190,11 @@ def test_a_misshaped_head_is_refused(shape: tuple[int, ...]) -> None:
 
 def test_a_label_count_that_does_not_fit_is_refused() -> None:
     with pytest.raises(GraphFailed, match="3 classes, the manifest labels 2"):
-        yolox(blank_outputs(), SQUARE, LABELS[:2])
+        yolox(blank_outputs(), SQUARE, LABELS[:2], ResultLimits())
 
 
 def test_postprocess_by_name() -> None:
     assert postprocess_for("yolox") is yolox
-    with pytest.raises(InvalidManifest, match="this build knows: yolox"):
+    known = "classify, deeplab, deeplab_centred, retinanet, yolox"
+    with pytest.raises(InvalidManifest, match=f"this build knows: {known}"):
         postprocess_for("ssd")

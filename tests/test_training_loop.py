@@ -77,7 +77,7 @@ class _Toy:
         x = torch.randn(16, 3, generator=noise)
         return x, x.sum(dim=1, keepdim=True).sin()
 
-    def __call__(self, rate_term: float) -> StepResult:
+    def __call__(self, rate_term: float, progress: float) -> StepResult:
         x, y = self.batch()
         self.step += 1
         self.terms.append(rate_term)
@@ -89,11 +89,11 @@ def stopping(step_fn: Callable[[float], StepResult], after: int) -> Callable[[fl
     """Like step_fn, but the process is interrupted when step `after` begins."""
     left = [after]
 
-    def stopped(rate_term: float) -> StepResult:
+    def stopped(rate_term: float, progress: float) -> StepResult:
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        return step_fn(rate_term)
+        return step_fn(rate_term, progress)
 
     return stopped
 
@@ -152,8 +152,8 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
     monkeypatch.setattr(loop, "SAVE_EVERY_S", -1.0)
     toy = _Toy(tmp_path)
 
-    def exploding(rate_term: float) -> StepResult:
-        result = toy(rate_term)
+    def exploding(rate_term: float, progress: float) -> StepResult:
+        result = toy(rate_term, progress)
         return result if toy.step < 3 else StepResult(result.loss * math.inf, result.log)
 
     with pytest.raises(
@@ -208,7 +208,7 @@ def test_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path, change: str, s
 def test_every_batch_holds_each_rate_point_lowest_first() -> None:
     points, lambdas = rate_plan(STAGE1["nano"], CPU)
     assert points.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert lambdas.tolist() == pytest.approx([3.2, 3.2, 1.2, 1.2, 0.42, 0.42, 0.14, 0.14])
+    assert lambdas.tolist() == pytest.approx([6.0, 6.0, 3.0, 3.0, 1.3, 1.3, 0.5, 0.5])
     with pytest.raises(TrainingError, match="batch 6 is not a multiple of the 4 rate points of recipe nano"):
         rate_plan(replace(STAGE1["nano"], batch=6), CPU)
 

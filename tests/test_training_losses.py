@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from splitcodec.training.losses import bernoulli_kl, deep_error, detection_errors, feature_error
+from splitcodec.training.losses import (
+    bernoulli_kl,
+    deep_error,
+    detection_errors,
+    feature_error,
+    output_errors,
+    pseudo_label_entropy,
+    softmax_kl,
+)
 from splitcodec.training.teacher import SplitStatistics, TeacherSpec
 
 LN3 = math.log(3.0)  # the logit of probability 3/4
@@ -111,3 +119,31 @@ def test_gradient_of_the_objectness_term_pulls_to_the_teacher() -> None:
     detection_errors(student, teacher, ONE_LEVEL)[0].sum().backward()
     assert logits.grad is not None
     assert logits.grad[0, 0, 0, 0] > 0 > logits.grad[0, 0, 0, 1]
+
+
+def test_softmax_kl_is_zero_for_equals_and_matches_a_hand_worked_value() -> None:
+    teacher = torch.tensor([[0.0, math.log(3.0)]])  # probabilities 1/4, 3/4
+    student = torch.tensor([[0.0, 0.0]])  # 1/2, 1/2
+    wanted = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
+    assert softmax_kl(student, teacher).tolist() == pytest.approx([wanted], rel=1e-5)
+    assert softmax_kl(teacher, teacher).abs().max() < 1e-7
+    maps = teacher[:, :, None, None].repeat(1, 1, 2, 3)
+    assert softmax_kl(student[:, :, None, None].expand_as(maps), maps).tolist() == pytest.approx(
+        [wanted], 1e-5
+    )
+
+
+def test_pseudo_label_is_the_teachers_best_class() -> None:
+    teacher = torch.tensor([[1.0, 5.0, 2.0]])
+    student = torch.tensor([[0.0, math.log(2.0), 0.0]])  # 1/4, 1/2, 1/4
+    assert pseudo_label_entropy(student, teacher).tolist() == pytest.approx([math.log(2.0)], rel=1e-5)
+    assert pseudo_label_entropy(student[:, :, None], teacher[:, :, None]).shape == (1,)
+
+
+def test_terms_are_named_by_the_kind_of_output() -> None:
+    spec = TeacherSpec("segment", "split", 2, False, ("logits",), ())
+    logits = {"logits": torch.randn(2, 3, 4, 4)}
+    terms = output_errors(logits, logits, spec)
+    assert set(terms) == {"kl", "pce"}
+    assert terms["kl"].shape == terms["pce"].shape == (2,)
+    assert deep_error(logits, logits, ()).tolist() == [0.0, 0.0]

@@ -13,7 +13,6 @@ from PIL import Image
 from training_rig import smooth_photo, write_photos
 
 from splitcodec.errors import DatasetError
-from splitcodec.training import photos
 from splitcodec.training.photos import FILL, PhotoCrops, read_photos
 
 
@@ -70,9 +69,8 @@ def test_batches_are_rgb_pixels_and_repeat_with_the_seed() -> None:
         assert not torch.equal(batch, other.next())
 
 
-def test_small_photo_lies_in_the_letterbox_fill(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photos, "MOSAIC_SHARE", 0.0)
-    source = PhotoCrops([np.full((20, 24, 3), 200, np.uint8)], 64, 1, 0)
+def test_small_photo_lies_in_the_letterbox_fill() -> None:
+    source = PhotoCrops([np.full((20, 24, 3), 200, np.uint8)], 64, 1, 0, mosaic_share=0.0)
     for _ in range(10):
         crop = source.crop()
         assert len(np.unique(crop)) == 2, "the photo and the fill, perhaps both brighter or darker"
@@ -83,11 +81,9 @@ def test_small_photo_lies_in_the_letterbox_fill(monkeypatch: pytest.MonkeyPatch)
         assert inside.sum() == rows.sum() * columns.sum(), "one rectangle"
 
 
-def test_large_photo_covers_the_crop_and_mosaics_show_several(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_photo_covers_the_crop_and_mosaics_show_several() -> None:
     flat = [np.full((400, 400, 3), value, np.uint8) for value in (20, 60, 100, 140, 180, 220)]
-    monkeypatch.setattr(photos, "MOSAIC_SHARE", 0.0)
-    single = PhotoCrops(flat, 64, 1, 1)
+    single = PhotoCrops(flat, 64, 1, 1, mosaic_share=0.0)
     assert all(len(np.unique(single.crop())) == 1 for _ in range(10))
-    monkeypatch.setattr(photos, "MOSAIC_SHARE", 1.0)
-    several = PhotoCrops(flat, 64, 1, 1)
+    several = PhotoCrops(flat, 64, 1, 1, mosaic_share=1.0)
     assert max(len(np.unique(several.crop())) for _ in range(10)) >= 3

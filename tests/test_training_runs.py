@@ -6,14 +6,18 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import nn
 from training_rig import (
     LABELS,
     THIRD_PARTY,
+    TINY,
     WholeRun,
     command,
     smooth_photo,
@@ -25,10 +29,12 @@ from training_rig import (
 
 from splitcodec.codec import FeatureDecoder, FeatureEncoder
 from splitcodec.errors import TrainingError
+from splitcodec.models.sizes import SIZES
 from splitcodec.packs import load_pack
-from splitcodec.training.codec_run import TrainingInputs
-from splitcodec.training.prompt_run import train_prompt
+from splitcodec.training import recipes
+from splitcodec.training.prompt_run import student_of, train_prompt
 from splitcodec.training.recipes import STAGE2
+from splitcodec.training.setting import TrainingInputs
 
 __all__ = ["whole_run"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings(THIRD_PARTY)]
@@ -36,7 +42,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarn
 
 def test_run_leaves_log_summary_and_weights(whole_run: WholeRun) -> None:
     terms = {
-        "codec": {"bpp", "feature", "mse"},
+        "codec": {"bpp", "feature", "mse", "deep"},
         "detect": {"bpp", "feature", "deep", "obj", "cls", "box"},
     }
     for stage, names in terms.items():
@@ -113,12 +119,12 @@ def test_finished_run_started_again_does_nothing_more(
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
-def test_deep_recipe_goes_on_from_an_earlier_run(
+def test_longer_recipe_goes_on_from_an_earlier_run(
     whole_run: WholeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_tiny_sizes(monkeypatch)
     data = ("--data", whole_run.photos, "--teacher", whole_run.teacher, "--start", whole_run.codec_file)
-    command("train", "codec", "--recipe", "nano-deep", *data, "--out", tmp_path, "--no-compile")
+    command("train", "codec", "--recipe", "nano-longer", *data, "--out", tmp_path, "--no-compile")
     log = json.loads((tmp_path / "log.jsonl").read_text())
     assert set(log) == {"step", "progress", "bpp", "feature", "mse", "deep"}
     assert json.loads((tmp_path / "run.json").read_text())["steps"] == 3
@@ -126,6 +132,45 @@ def test_deep_recipe_goes_on_from_an_earlier_run(
     fresh = tiny_parts(43).codec.state_dict()["g_a.stem.weight"]
     moved = (later["codec/g_a.stem.weight"] - earlier["codec/g_a.stem.weight"]).abs().max()
     assert 0 < moved < (later["codec/g_a.stem.weight"] - fresh).abs().max() / 10
+
+
+def test_further_teacher_gets_an_adapter_of_its_own(
+    whole_run: WholeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tiny_sizes(monkeypatch)
+    data = ("--data", whole_run.photos, "--teacher", whole_run.teacher, "--also", whole_run.teacher)
+    command("train", "codec", *data, "--out", tmp_path, "--no-compile")
+    log = json.loads((tmp_path / "log.jsonl").read_text())
+    assert all(value > 0 for value in log["aside"])
+    assert load_file(str(tmp_path / "final.safetensors"))["adapter_detect/out.weight"].shape == (64, 8, 1, 1)
+
+
+def own_teacher() -> nn.Module:
+    """A classifier of somebody else's, picture in 0..1."""
+    torch.manual_seed(5)
+    layers = (nn.Conv2d(3, 6, 8, stride=8), nn.ReLU(), nn.Conv2d(6, 6, 1), nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(6, 4))
+
+
+@pytest.mark.parametrize("student", ["feature", "pixels"])
+def test_prompt_is_trained_for_a_teacher_of_ones_own(
+    whole_run: WholeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: str
+) -> None:
+    monkeypatch.setitem(SIZES, "nano", TINY)
+    monkeypatch.setattr(recipes, "OWN_TEACHER", replace(recipes.OWN_TEACHER, steps=3, crop=64, batch=4))
+    words = ("--teacher", f"{__name__}:own_teacher", "--split", "1", "--task", "shapes", "--student", student)
+    words += ("--data", whole_run.photos, "--codec", whole_run.codec_file, "--out", tmp_path, "--no-compile")
+    command("train", "prompt", *words)
+    log = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
+    assert set(log) == {"step", "progress", "bpp", "feature", "deep", "kl", "pce"}
+    after, own = load_file(str(tmp_path / "final.safetensors")), own_teacher().state_dict()
+    assert student_of(tmp_path / "final.safetensors") == student
+    untouched = after["tail/graph.5.weight"].equal(own["5.weight"])
+    assert untouched == (student == "pixels")
+    if student == "pixels":
+        assert after["adapter/head.graph.0.weight"].equal(own["0.weight"])
+        before = load_file(str(whole_run.codec_file))["extractor/conv0.weight"]
+        assert not after["adapter/extractor.conv0.weight"].equal(before)
 
 
 def test_stage_2_without_a_codec_says_what_is_missing(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from torch import nn
 from training_rig import LABELS, write_teacher
 
 from splitcodec.errors import TrainingError
 from splitcodec.runtime import open_session
-from splitcodec.training.teacher import YOLOX, Teacher, new_tail, split_statistics
+from splitcodec.training.teacher import YOLOX, Teacher, TorchTeacher, new_tail, open_teacher, split_statistics
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(teacher_file: Path) -> Teacher:
-    return Teacher(teacher_file, YOLOX)
+    return open_teacher(teacher_file)
 
 
 def image(height: int = 64, width: int = 96) -> torch.Tensor:
@@ -57,7 +58,7 @@ def test_tail_gives_everything_the_losses_compare(teacher: Teacher) -> None:
 
 def test_teacher_is_frozen_and_a_new_tail_learns(teacher: Teacher, teacher_file: Path) -> None:
     assert not [name for name, p in teacher.named_parameters() if p.requires_grad]
-    tail = new_tail(teacher_file, YOLOX)
+    tail = new_tail(teacher_file)
     out = tail(teacher.split(image()))
     sum(value.square().mean() for value in out.values()).backward()
     assert [name for name, p in tail.named_parameters() if p.grad is None or not p.grad.any()] == []
@@ -66,7 +67,7 @@ def test_teacher_is_frozen_and_a_new_tail_learns(teacher: Teacher, teacher_file:
 def test_resize_other_than_doubling_is_refused(tmp_path: Path) -> None:
     path = write_teacher(tmp_path / "x.onnx", factor=3.0)
     with pytest.raises(TrainingError, match=r"resizes by \[1\.0, 1\.0, 3\.0, 3\.0\]; only doubling"):
-        new_tail(path, YOLOX)
+        new_tail(path)
 
 
 def test_statistics_are_those_of_the_split_tensor(teacher: Teacher) -> None:
@@ -93,7 +94,64 @@ def test_channel_the_tail_ignores_has_no_sensitivity_and_a_dead_one_no_zero_vari
             array[5] = -1.0
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     onnx.save(model, str(tmp_path / "y.onnx"))
-    statistics = split_statistics(Teacher(tmp_path / "y.onnx", YOLOX), [image()])
+    statistics = split_statistics(open_teacher(tmp_path / "y.onnx"), [image()])
     assert statistics.sensitivity[3] == 0
     assert statistics.variance[5] == pytest.approx(0.01 * statistics.variance.mean().item(), rel=0.02)
     assert (statistics.variance > 0).all()
+
+
+class _Toy(nn.Module):
+    """A classifier: stem at 1/4 and 1/8, then a head; `shortcut` reads the stem past the body."""
+
+    def __init__(self, shortcut: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 4, stride=4), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(6, 10, 2, stride=2), nn.ReLU())
+        self.head = nn.Linear(10, 4)
+        self.shortcut = shortcut
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        stem = self.stem(x)
+        pooled = self.body(stem).mean(dim=(2, 3))
+        return self.head(pooled) + stem.mean() if self.shortcut else self.head(pooled)
+
+
+def toy_teacher() -> nn.Module:
+    torch.manual_seed(7)
+    return _Toy()
+
+
+def toy_with_a_shortcut() -> nn.Module:
+    return _Toy(shortcut=True)
+
+
+@pytest.mark.parametrize(
+    ("split", "channels", "stride"), [("stem", 6, 4), ("body", 10, 8), ("body.0", 10, 8)]
+)
+def test_any_torch_module_is_cut_at_a_submodule(split: str, channels: int, stride: int) -> None:
+    source = TorchTeacher(f"{__name__}:toy_teacher", split, "shapes")
+    teacher, picture = open_teacher(source), image()
+    assert (teacher.spec.split_channels, teacher.spec.stride) == (channels, stride)
+    with torch.no_grad():
+        both = teacher.tail(teacher.split(picture))["logits"]
+        assert torch.allclose(both, toy_teacher()(picture / 255.0), atol=1e-6)
+    assert all(p.requires_grad for p in new_tail(source).parameters())
+    statistics = split_statistics(teacher, [picture])
+    assert statistics.sensitivity.shape == (channels,)
+
+
+@pytest.mark.parametrize(
+    ("function", "split", "message"),
+    [
+        ("toy_with_a_shortcut", "body", r"also reads \['stem_1'\] from before it"),
+        ("toy_teacher", "neck", "0 calls of 'neck'; submodules are"),
+        ("toy_teacher", "head", r"gives \(1, 4\) for a picture of 128 pixels"),
+        ("no_such_function", "stem", "is not package.module:function"),
+        ("image", "stem", "returned a Tensor, not a torch module"),
+    ],
+)
+def test_module_that_cannot_be_cut_is_refused_with_the_reason(
+    function: str, split: str, message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        open_teacher(TorchTeacher(f"{__name__}:{function}", split, "shapes"))

@@ -16,13 +16,22 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from tiny_tails import (
+    CH,
+    CLASSIFY_LABELS,
+    LABELS,
+    SEGMENT_LABELS,
+    classify_tail,
+    segment_tail,
+    tail_graph,
+)
 
 from splitcodec.entropy import CDF_BITS, Z_MAX, build_gaussian_tables
 from splitcodec.packs import InputConvention, Pack, Provenance, load_pack
 from splitcodec.packs.write import PackContents, TaskContents, write_pack
 from splitcodec.prompts import ExactConv
 
-CY, CZ, CH, K = 8, 4, 6, 3
+CY, CZ, K = 8, 4, 3
 Nodes = list[onnx.NodeProto]
 Shape = list[int | str]
 INPUT_SHAPES: dict[str, Shape] = {
@@ -169,12 +178,6 @@ def decoder_graph() -> bytes:
     return model(nodes, inputs, ("feature", INPUT_SHAPES["feature"]), dict(_SLICE))
 
 
-def tail_graph(seed: int = 0) -> bytes:
-    weight = np.random.default_rng(seed).normal(size=(5, CH, 1, 1)).astype(np.float32)
-    nodes = [helper.make_node("Conv", ["feature", "w"], ["head_s8"])]
-    return model(nodes, ["feature"], ("head_s8", ["N", 5, "h8", "w8"]), {"w": weight})
-
-
 def prompt_tensors(seed: int = 0) -> dict[str, NDArray[np.generic]]:
     """A whole prompt: graph inputs and rate tensors."""
     rng = np.random.default_rng(seed)
@@ -207,9 +210,9 @@ def contents() -> PackContents:
     task = TaskContents(
         tensors=prompt_tensors(),
         tail=tail_graph(),
-        tail_macs_per_pixel=5 * CH / 64,
+        tail_macs_per_pixel=(5 + len(LABELS)) * CH / 64,
         input=InputConvention(height=64, width=96, fit="letterbox", fill=114),
-        labels=("cat", "dog"),
+        labels=LABELS,
         postprocess="yolox",
     )
     graphs = {
@@ -238,6 +241,34 @@ def with_task(task: str, seed: int) -> PackContents:
     base = contents()
     other = replace(base.tasks["detect"], tensors=prompt_tensors(seed), tail=tail_graph(seed))
     return replace(base, tasks={**base.tasks, task: other})
+
+
+def three_tasks() -> PackContents:
+    """The tiny pack with tasks `detect`, `segment` and `classify`, each with its own prompt and canvas."""
+    base = contents()
+    segment = TaskContents(
+        tensors=prompt_tensors(21),
+        tail=segment_tail(),
+        tail_macs_per_pixel=len(SEGMENT_LABELS) * CH / 64,
+        input=InputConvention(height=64, width=64, fit="stretch", fill=0),
+        labels=SEGMENT_LABELS,
+        postprocess="deeplab",
+    )
+    classify = TaskContents(
+        tensors=prompt_tensors(22),
+        tail=classify_tail(),
+        tail_macs_per_pixel=len(CLASSIFY_LABELS) * CH / 64,
+        input=InputConvention(height=64, width=64, fit="crop", fill=0, crop=0.875),
+        labels=CLASSIFY_LABELS,
+        postprocess="classify",
+    )
+    return replace(base, tasks={**base.tasks, "segment": segment, "classify": classify})
+
+
+def write_three_tasks(folder: Path) -> Pack:
+    """Writes the tiny pack with three tasks into `folder` and loads it."""
+    write_pack(folder, three_tasks())
+    return load_pack(folder)
 
 
 def write_tiny_pack(folder: Path) -> Pack:

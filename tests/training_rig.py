@@ -33,6 +33,7 @@ TINY = CodecSizes(
     latent_channels=8,
     hyper_channels=4,
     feature_channels=8,
+    head="patch",
     head_channels=(8, 12),
     head_blocks=(1, 1),
     decoder_channels=(12, 8),
@@ -178,10 +179,11 @@ class WholeRun:
 def use_tiny_sizes(patch: pytest.MonkeyPatch) -> None:
     """The commands' default recipes with the tiny codec, a few steps and small crops."""
     short = {"sizes": "tiny", "steps": 3, "crop": 64, "batch": 4}
+    codec = short | {"from_teacher": False}  # the tiny codec works on patches
     patch.setitem(SIZES, "tiny", TINY)
     patch.setitem(SIZES, "nano", TINY)  # what `splitcodec export` builds
-    patch.setitem(STAGE1, "nano", replace(STAGE1["nano"], **short))
-    patch.setitem(STAGE1, "nano-deep", replace(STAGE1["nano-deep"], **short))
+    patch.setitem(STAGE1, "nano", replace(STAGE1["nano"], **codec))
+    patch.setitem(STAGE1, "nano-longer", replace(STAGE1["nano-longer"], **codec))
     patch.setitem(STAGE2, "detect", replace(STAGE2["detect"], **short))
     patch.setattr(build, "EXAMPLE", EXPORT_EXAMPLE)
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from splitcodec.bench.batch_command import batches_command
 from splitcodec.bench.latency import (
     GRAPHS,
     WAITING,
@@ -22,6 +23,11 @@ from splitcodec.bench.latency import (
     summarize,
 )
 from splitcodec.bench.photos import PostedPhoto, read_photos
+from splitcodec.bench.rate_command import rate_control_command
+from splitcodec.bench.serve_command import serve_command
+from splitcodec.bench.sizing import sizing_command
+from splitcodec.bench.spool_command import spool_command
+from splitcodec.bench.swap_command import swap_command
 from splitcodec.launch import Services, running_services
 from splitcodec.packs import Pack, load_pack
 from splitcodec.provenance import Provenance, provenance
@@ -110,6 +116,14 @@ def latency_command(
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(jsonlib.dumps(dataclasses.asdict(report), indent=2) + "\n", encoding="utf-8")
     typer.echo("\n".join(lines(report)))
+
+
+app.command("rate-control")(rate_control_command)
+app.command("spool")(spool_command)
+app.command("serve")(serve_command)
+app.command("sizing")(sizing_command)
+app.command("swap")(swap_command)
+app.command("batches")(batches_command)
 
 
 def pin_to_cores(cores: int) -> None:

@@ -56,7 +56,7 @@ class Precision:
     map50: float
 
 
-class Judge:
+class Matcher:
     """Holds the annotations of a data set and matches detections against them."""
 
     def __init__(self, dataset: Dataset) -> None:

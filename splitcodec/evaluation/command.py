@@ -1,4 +1,4 @@
-"""`splitcodec eval`: one run, one table, one report."""
+"""`splitcodec eval`: one run, one table per task, one report; and reports beside each other."""
 
 import importlib.util
 from pathlib import Path
@@ -10,63 +10,101 @@ from splitcodec.errors import SettingsError
 
 if TYPE_CHECKING:
     from splitcodec.evaluation.report import Report
+    from splitcodec.evaluation.run import Progress
 
 NEEDED = ("pycocotools", "av", "matplotlib", "bjontegaard", "scipy", "tqdm")
 
 
 def eval_command(
-    data: Annotated[Path, typer.Option(help="COCO detection data: a tar or a folder.")],
-    json: Annotated[Path, typer.Option(help="Report to write; a .csv and a .png go beside it.")],
+    reports: Annotated[
+        list[Path] | None, typer.Argument(help="With --compare: reports of earlier runs.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="A tar or a folder: COCO with boxes and masks, or photos; PATH or TASK=PATH."),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Report to write; a .csv and a .png go beside it.")
+    ] = None,
     pack: Annotated[str, typer.Option(help="Pack folder or zip, or `default`.")] = "default",
-    task: Annotated[str, typer.Option(help="Task of the pack; its results must be detections.")] = "detect",
+    task: Annotated[
+        list[str] | None, typer.Option(help="Task of the pack, or `all`; may be repeated.")
+    ] = None,
     teacher: Annotated[
-        Path | None, typer.Option(help="The untouched detector (ONNX).", envvar="SPLITCODEC_TEACHER")
+        list[str] | None,
+        typer.Option(help="The untouched network (ONNX): PATH or TASK=PATH.", envvar="SPLITCODEC_TEACHER"),
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="CSV with file,class for photos whose names do not tell.")
     ] = None,
     rates: Annotated[str, typer.Option(help="Like 0,0.5,3; all trained ones and midpoints by default.")] = "",
     anchors: Annotated[bool, typer.Option(help="Measure JPEG, WebP, AVIF and HEVC too.")] = True,
     engine: Annotated[str, typer.Option(help="Inference engine of the codec and the tail.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Threads per inference session.")] = 1,
     resamples: Annotated[int, typer.Option(min=2, help="Bootstrap resamples.")] = 1000,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Print bytes at equal accuracy of the reports named.")
+    ] = False,
 ) -> None:
     """Accuracy against real bytes: the codec, the uncompressed teacher, and the picture codecs instead."""
     require_packages()
+    if compare:
+        from splitcodec.evaluation.compare import compare_reports
+
+        typer.echo("\n".join(compare_reports(reports or [])))
+        return
+    if reports or not data or json is None:
+        raise typer.BadParameter("give --data and --json to measure, or --compare and two or more reports")
+    from splitcodec.evaluation.run import EvalOptions, evaluate, parse_rates, per_task
+
+    options = EvalOptions(
+        pack=pack,
+        tasks=tuple(task or ("detect",)),
+        data=per_task(data, "--data"),
+        teachers=per_task(teacher or [], "--teacher"),
+        classes=classes,
+        json=json,
+        rates=parse_rates(rates),
+        anchors=anchors,
+        engine=engine,
+        threads=threads,
+        resamples=resamples,
+    )
+    typer.echo("\n".join(write_report(evaluate(options, _bar()), json)))
+
+
+def _bar() -> "Progress":
+    """On stderr."""
     from tqdm import tqdm
 
-    from splitcodec.evaluation.run import EvalOptions, Progress, evaluate, parse_rates
+    from splitcodec.evaluation.run import Progress
 
     class Bar(Progress):
-        """On stderr."""
-
-        def begin(self, steps: int) -> None:
-            self._bar = tqdm(total=steps, unit="frame", desc="eval", smoothing=0.05)
+        def begin(self, task: str, steps: int) -> None:
+            self._bar = tqdm(total=steps, unit="frame", desc=task, smoothing=0.05)
 
         def advance(self) -> None:
             self._bar.update()
+            if self._bar.n == self._bar.total:
+                self._bar.close()
 
-        def close(self) -> None:
-            self._bar.close()
-
-    bar = Bar()
-    options = EvalOptions(
-        pack, task, data, teacher, json, parse_rates(rates), anchors, engine, threads, resamples
-    )
-    report = evaluate(options, bar)
-    bar.close()
-    typer.echo("\n".join(write_report(report, json)))
+    return Bar()
 
 
 def write_report(report: "Report", json: Path) -> list[str]:
     """Write JSON, CSV and PNG; return the lines for the terminal."""
     from splitcodec.evaluation.plot import draw_curves
-    from splitcodec.evaluation.report import describe, table, write_csv, write_json
+    from splitcodec.evaluation.report import describe, table, title, write_csv, write_json
 
     json.parent.mkdir(parents=True, exist_ok=True)
     write_json(report, json)
-    write_csv(report.rows, json.with_suffix(".csv"))
-    title = f"{report.task} on {report.data.file}: {report.frames} photos, {report.boxes} boxes"
-    draw_curves(report.rows, title, json.with_suffix(".png"))
+    write_csv(report.tasks, json.with_suffix(".csv"))
+    draw_curves(report.tasks, json.with_suffix(".png"))
+    lines = []
+    for task in report.tasks:
+        lines += [title(task), table(task), *(describe(delta) for delta in task.bd_rate), ""]
     files = ", ".join(str(json.with_suffix(suffix)) for suffix in (json.suffix, ".csv", ".png"))
-    return [table(report.rows), *(describe(delta) for delta in report.bd_rate), f"wrote {files}"]
+    return [*lines, f"wrote {files}"]
 
 
 def require_packages() -> None:

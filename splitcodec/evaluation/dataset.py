@@ -1,11 +1,11 @@
-"""COCO detection data from a tar or a folder, read in place; nothing is unpacked."""
+"""COCO data (boxes, perhaps masks) from a tar or a folder, read in place; nothing is unpacked."""
 
 import json
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from splitcodec.errors import DatasetError
@@ -13,6 +13,7 @@ from splitcodec.errors import DatasetError
 # The tar's own names first, then those of the COCO download.
 ANNOTATION_FILES = ("instances.json", "annotations/instances_val2017.json", "annotations/instances.json")
 IMAGE_FOLDERS = ("images", "val2017", "images/val2017")
+MASK_FOLDER = "masks"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Category:
 class Files(Protocol):
     """Where the bytes of a data set come from."""
 
+    def names(self) -> list[str]:
+        """Every file, by its path inside."""
+        ...
+
     def read(self, name: str) -> bytes:
         """The file's bytes; KeyError if there is none of that name."""
         ...
@@ -58,6 +63,10 @@ class TarFiles:
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
         self._members = {item.name.removeprefix("./"): item for item in tar if item.isfile()}
+
+    def names(self) -> list[str]:
+        """Every member that is a file."""
+        return list(self._members)
 
     def read(self, name: str) -> bytes:
         """The member's bytes; KeyError if there is none of that name."""
@@ -72,6 +81,10 @@ class FolderFiles:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
+
+    def names(self) -> list[str]:
+        """Every file below the folder, with / between parts."""
+        return [path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file()]
 
     def read(self, name: str) -> bytes:
         """The file's bytes; KeyError if there is none of that name inside the folder."""
@@ -122,21 +135,35 @@ class Dataset:
         names = [f"{folder}/{photo.file_name}" for folder in IMAGE_FOLDERS]
         return _first_of(self._files, (*names, photo.file_name), self.name)
 
+    def mask(self, photo: Photo) -> bytes | None:
+        """The PNG of the photo's class mask, masks/<the photo's name>.png; None if it has none."""
+        try:
+            return self._files.read(f"{MASK_FOLDER}/{PurePosixPath(photo.file_name).stem}.png")
+        except KeyError:
+            return None
+
 
 @contextmanager
 def open_dataset(path: Path) -> Iterator[Dataset]:
     """A tar with images/ and instances.json, or a folder like it or like COCO's own; or DatasetError."""
+    with open_files(path) as files:
+        yield Dataset(files, path.name)
+
+
+@contextmanager
+def open_files(path: Path) -> Iterator[Files]:
+    """The files of a tar or a folder; DatasetError if it is neither."""
     if not path.exists():
-        raise DatasetError(f"there is no {path}; give a COCO tar or folder with --data")
+        raise DatasetError(f"there is no {path}; give a tar or a folder with --data")
     if path.is_dir():
-        yield Dataset(FolderFiles(path), path.name)
+        yield FolderFiles(path)
         return
     with ExitStack() as stack:
         try:
             files = TarFiles(stack.enter_context(tarfile.open(path)))
         except (OSError, tarfile.TarError) as error:
             raise DatasetError(f"{path} is not a readable tar ({error}); give a tar or a folder") from error
-        yield Dataset(files, path.name)
+        yield files
 
 
 def _first_of(files: Files, names: tuple[str, ...], dataset: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The report of one evaluation run, as JSON, CSV and a plot."""
+"""The report of one evaluation run, as JSON, CSV and terminal text."""
 
 import csv
 import dataclasses
@@ -11,16 +11,15 @@ from splitcodec.evaluation.bd_rate import BdRate
 from splitcodec.evaluation.rows import EqualAccuracy, Row
 from splitcodec.provenance import Provenance
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 
 
 @dataclass(frozen=True)
 class PackUnderTest:
-    """Which weights were measured: digests are SHA-256 in hex; engine: as asked for."""
+    """Which weights were measured: codec_digest is SHA-256 in hex; engine: as asked for."""
 
     name: str
     codec_digest: str
-    prompt_digest: str
     engine: str
 
 
@@ -38,11 +37,33 @@ class Convention:
 
     metric: str
     size: str
-    detections: str
+    answers: str
     bytes: str
     bpp: str
     drop: str
     anchors: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """One task on one data set.
+
+    metric: what `accuracy` is, map, miou, top1 or agreement; metric_name: for people; prompt_digest: SHA-256
+    in hex; truths: number of annotations.
+    """
+
+    task: str
+    metric: str
+    metric_name: str
+    prompt_digest: str
+    data: FileUnderTest
+    frames: int
+    truths: int
+    teacher: FileUnderTest
+    convention: Convention
+    rows: Sequence[Row]
+    bd_rate: Sequence[BdRate]
+    equal_accuracy: Sequence[EqualAccuracy]
 
 
 @dataclass(frozen=True)
@@ -51,18 +72,10 @@ class Report:
 
     report_version: int
     command: str
-    task: str
     pack: PackUnderTest
-    data: FileUnderTest
-    frames: int
-    boxes: int
-    teacher: FileUnderTest
-    convention: Convention
     provenance: Provenance
     seconds: float
-    rows: Sequence[Row]
-    bd_rate: Sequence[BdRate]
-    equal_accuracy: Sequence[EqualAccuracy]
+    tasks: Sequence[TaskReport]
 
 
 def write_json(report: Report, path: Path) -> None:
@@ -71,27 +84,39 @@ def write_json(report: Report, path: Path) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """One line per row under a header of its field names; missing figures are empty."""
-    names = [field.name for field in dataclasses.fields(Row)]
+def write_csv(tasks: Sequence[TaskReport], path: Path) -> None:
+    """One line per row under a header of its field names; missing figures are empty, details come last."""
+    fixed = [field.name for field in dataclasses.fields(Row) if field.name != "detail"]
+    details = list(dict.fromkeys(name for task in tasks for row in task.rows for name in row.detail))
     with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, names)
+        writer = csv.DictWriter(stream, ["task", "metric", *fixed, *details])
         writer.writeheader()
-        writer.writerows(dataclasses.asdict(row) for row in rows)
+        for task in tasks:
+            for row in task.rows:
+                values = {name: getattr(row, name) for name in fixed}
+                writer.writerow({"task": task.task, "metric": task.metric, **values, **row.detail})
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Rows as aligned text for a terminal; drops in mAP points (hundredths)."""
-    head = f"{'codec':<11}{'rate':>6}{'bytes':>9}{'p95':>9}{'bpp':>8}{'mAP':>8}{'mAP50':>8}"
+def title(task: TaskReport) -> str:
+    """One line on what was measured."""
+    return f"{task.task} on {task.data.file}: {task.frames} photos, {task.truths} annotations"
+
+
+def table(task: TaskReport) -> str:
+    """Rows as aligned text for a terminal; drops in points (hundredths) of the metric."""
+    details = list(task.rows[0].detail) if task.rows else []
+    head = f"{'codec':<11}{'rate':>6}{'bytes':>9}{'p95':>9}{'bpp':>8}{task.metric_name:>10}"
+    head += "".join(f"{name:>15}" for name in details)
     lines = [f"{head}  drop in points (95 %)"]
-    for row in rows:
+    for row in task.rows:
         rate = "" if row.rate is None else f"{row.rate:g}"
         size = "" if row.bytes_per_frame is None else f"{row.bytes_per_frame:.0f}"
         p95 = "" if row.bytes_p95 is None else f"{row.bytes_p95:.0f}"
         bpp = "" if row.bpp is None else f"{row.bpp:.4f}"
+        more = "".join(f"{row.detail[name]:>15.4f}" for name in details)
         interval = f"{100 * row.drop:+6.2f} [{100 * row.drop_low:+.2f}, {100 * row.drop_high:+.2f}]"
         lines.append(
-            f"{row.codec:<11}{rate:>6}{size:>9}{p95:>9}{bpp:>8}{row.map:>8.4f}{row.map50:>8.4f}  {interval}"
+            f"{row.codec:<11}{rate:>6}{size:>9}{p95:>9}{bpp:>8}{row.accuracy:>10.4f}{more}  {interval}"
         )
     return "\n".join(lines)
 

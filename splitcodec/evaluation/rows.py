@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from splitcodec.evaluation.average_precision import Judge, draw_resamples, mean_precision, precision_of
+from splitcodec.evaluation.average_precision import draw_resamples
 from splitcodec.evaluation.bd_rate import BdRate, CurvePoint, bd_rate, bytes_at
-from splitcodec.evaluation.dataset import Dataset
+from splitcodec.evaluation.judge import Judge, Seen
 from splitcodec.evaluation.measure import Record
 
 RESAMPLES = 1000
@@ -20,8 +20,9 @@ class Row:
     """One operating point on one data set.
 
     bytes_per_frame: mean, bytes_p95: 95th percentile, of real bytes; bpp: all bits over all pixels of the
-    original photos; None for the teacher, which codes nothing. map, map50: in [0, 1]. drop: the teacher's map
-    minus this one; drop_low, drop_high: its 95 % percentile interval over paired resamples of the photos.
+    original photos; None for the teacher, which codes nothing. accuracy: the task's metric, in [0, 1].
+    drop: the teacher's accuracy minus this one; drop_low, drop_high: its 95 % percentile interval over paired
+    resamples of the photos. detail: further figures of the same answers, by name.
     """
 
     codec: str
@@ -29,11 +30,11 @@ class Row:
     bytes_per_frame: float | None
     bytes_p95: float | None
     bpp: float | None
-    map: float
-    map50: float
+    accuracy: float
     drop: float
     drop_low: float
     drop_high: float
+    detail: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -41,27 +42,22 @@ class EqualAccuracy:
     """Bytes a picture codec needs for the accuracy of one row of ours; None where it does not reach it."""
 
     rate: float
-    map: float
+    accuracy: float
     num_bytes: float
     anchor: str
     anchor_bytes: float | None
 
 
-def rows_of(dataset: Dataset, records: Sequence[Record], resamples: int = RESAMPLES) -> list[Row]:
+def rows_of(judge: Judge[Seen], records: Sequence[Record[Seen]], resamples: int = RESAMPLES) -> list[Row]:
     """One row per record; the first record is the teacher's, which the others are compared with."""
-    judge = Judge(dataset)
-    weights = draw_resamples(len(dataset.photos), resamples, SEED)
-    pixels = sum(photo.height * photo.width for photo in dataset.photos)
+    weights = draw_resamples(len(judge.photos), resamples, SEED)
+    pixels = sum(photo.height * photo.width for photo in judge.photos)
+    teacher = judge.score(records[0].seen, records[0].seen, weights)
+    tail = (1.0 - CONFIDENCE) / 2
     rows: list[Row] = []
-    reference = np.zeros(0)
     for record in records:
-        matches = judge.match(record.found)
-        precision = precision_of(matches)
-        resampled = mean_precision(matches, weights)
-        if not rows:
-            reference = resampled
-        tail = (1.0 - CONFIDENCE) / 2
-        low, high = np.quantile(reference - resampled, [tail, 1.0 - tail])
+        score = judge.score(record.seen, records[0].seen, weights)
+        low, high = np.quantile(teacher.resampled - score.resampled, [tail, 1.0 - tail])
         sizes = np.array(record.num_bytes, dtype=np.float64)
         rows.append(
             Row(
@@ -70,11 +66,11 @@ def rows_of(dataset: Dataset, records: Sequence[Record], resamples: int = RESAMP
                 bytes_per_frame=float(sizes.mean()) if len(sizes) else None,
                 bytes_p95=float(np.quantile(sizes, 0.95)) if len(sizes) else None,
                 bpp=float(sizes.sum()) * 8 / pixels if len(sizes) else None,
-                map=precision.map,
-                map50=precision.map50,
-                drop=(rows[0].map if rows else precision.map) - precision.map,
+                accuracy=score.accuracy,
+                drop=teacher.accuracy - score.accuracy,
                 drop_low=float(low),
                 drop_high=float(high),
+                detail=score.detail,
             )
         )
     return rows
@@ -83,7 +79,7 @@ def rows_of(dataset: Dataset, records: Sequence[Record], resamples: int = RESAMP
 def curve_of(rows: Sequence[Row], codec: str) -> list[CurvePoint]:
     """The points of one codec, in the order of the rows."""
     return [
-        CurvePoint(row.bytes_per_frame, row.map)
+        CurvePoint(row.bytes_per_frame, row.accuracy)
         for row in rows
         if row.codec == codec and row.bytes_per_frame is not None
     ]
@@ -104,11 +100,10 @@ def bd_rates(rows: Sequence[Row], codec: str) -> list[BdRate]:
 
 def equal_accuracy(rows: Sequence[Row], codec: str) -> list[EqualAccuracy]:
     """For each row of codec, what each picture codec needs for the same accuracy."""
+    curves = {anchor: curve_of(rows, anchor) for anchor in anchor_names(rows, codec)}
     return [
-        EqualAccuracy(
-            row.rate, row.map, row.bytes_per_frame, anchor, bytes_at(curve_of(rows, anchor), row.map)
-        )
+        EqualAccuracy(row.rate, row.accuracy, row.bytes_per_frame, anchor, bytes_at(curve, row.accuracy))
         for row in rows
         if row.codec == codec and row.rate is not None and row.bytes_per_frame is not None
-        for anchor in anchor_names(rows, codec)
+        for anchor, curve in curves.items()
     ]

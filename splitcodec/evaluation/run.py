@@ -3,37 +3,59 @@
 import hashlib
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from splitcodec.errors import RateOutOfRange, UnknownTask
+from splitcodec.errors import DatasetError, RateOutOfRange, SettingsError, UnknownTask
 from splitcodec.evaluation.anchors import Anchor, standard_anchors
-from splitcodec.evaluation.average_precision import MAX_DETECTIONS
+from splitcodec.evaluation.classification import ClassificationJudge
 from splitcodec.evaluation.codec_system import CODEC_NAME, codec_systems
-from splitcodec.evaluation.dataset import Dataset, open_dataset
-from splitcodec.evaluation.measure import IOU_THRESHOLD, SCORE_THRESHOLD, Record, measure
-from splitcodec.evaluation.report import REPORT_VERSION, Convention, FileUnderTest, PackUnderTest, Report
+from splitcodec.evaluation.dataset import open_dataset, open_files
+from splitcodec.evaluation.detection import RETINANET_RULES, YOLOX_RULES, DetectionJudge
+from splitcodec.evaluation.judge import Judge, Metric
+from splitcodec.evaluation.labelled_photos import LabelledPhotos
+from splitcodec.evaluation.measure import measure
+from splitcodec.evaluation.report import (
+    REPORT_VERSION,
+    Convention,
+    FileUnderTest,
+    PackUnderTest,
+    Report,
+    TaskReport,
+)
 from splitcodec.evaluation.rows import CONFIDENCE, bd_rates, equal_accuracy, rows_of
-from splitcodec.evaluation.systems import AnchorSystem, System, Teacher, open_teacher
+from splitcodec.evaluation.segmentation import SegmentationJudge
+from splitcodec.evaluation.systems import TEACHER_INPUTS, AnchorSystem, System, Teacher, open_teacher
 from splitcodec.packs import Pack, load_pack
-from splitcodec.packs.schema import TaskSection
+from splitcodec.packs.schema import InputConvention, TaskSection
 from splitcodec.provenance import provenance
 
 RATE_STEP = 0.5  # by default every trained rate point and the middle between neighbours
 HASH_BLOCK = 1 << 20
+ALL_TASKS = "all"
+BOX_RULES = {"yolox": YOLOX_RULES, "retinanet": RETINANET_RULES}
+EVERY = ""  # key of what goes for every task that has nothing of its own
+PerTask = Mapping[str, Path]
 
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """What to measure, as given to `splitcodec eval`; rates None: all trained ones and their midpoints."""
+    """What to measure, as given to `splitcodec eval`.
+
+    tasks: `all` for every task of the pack; data, teachers: by task, or under EVERY; classes: CSV for a
+    classification's photos; rates None: all trained ones and their midpoints.
+    """
 
     pack: str
-    task: str
-    data: Path
-    teacher: Path | None
+    tasks: tuple[str, ...]
+    data: PerTask
+    teachers: PerTask
+    classes: Path | None
     json: Path
     rates: tuple[float, ...] | None
     anchors: bool
@@ -45,30 +67,46 @@ class EvalOptions:
 class Progress:
     """Told how many steps there will be, then of each; the default tells nobody."""
 
-    def begin(self, steps: int) -> None:
-        """Before the first step."""
+    def begin(self, task: str, steps: int) -> None:
+        """Before the first step of a task."""
 
     def advance(self) -> None:
         """After each step."""
 
 
 def evaluate(options: EvalOptions, progress: Progress) -> Report:
-    """Measure the teacher, the pack's codec and (if asked) the picture codecs on every photo."""
+    """Measure, for each task, the teacher, the pack's codec and (if asked) the picture codecs."""
     started = time.monotonic()
     pack = load_pack(options.pack)
-    section = detection_task(pack, options.task)
-    teacher = open_teacher(options.teacher, options.threads)
-    rates = options.rates or default_rates(pack.manifest.codec.rate_points)
-    pictures = standard_anchors() if options.anchors else ()
-    systems: list[System] = [
-        teacher,
-        *codec_systems(pack, options.task, rates, options.engine, options.threads),
-        *anchor_systems(pictures, teacher, section.input.fill),
-    ]
-    with open_dataset(options.data) as dataset:
-        progress.begin(len(systems) * len(dataset.photos))
-        records = measure(dataset, systems, section.input, section.labels, progress.advance)
-    return _report(options, pack, section, dataset, pictures, records, started)
+    tasks = [_evaluate_task(options, pack, task, progress) for task in chosen_tasks(pack, options.tasks)]
+    return Report(
+        report_version=REPORT_VERSION,
+        command=command_line(options),
+        pack=PackUnderTest(pack.name, pack.codec_digest, options.engine),
+        provenance=provenance(),
+        seconds=round(time.monotonic() - started, 1),
+        tasks=tasks,
+    )
+
+
+def chosen_tasks(pack: Pack, tasks: Sequence[str]) -> list[str]:
+    """The tasks asked for, each once; UnknownTask if the pack lacks one."""
+    wanted = pack.tasks if ALL_TASKS in tasks else tuple(dict.fromkeys(tasks))
+    for task in wanted:
+        pack.task(task)
+    return list(wanted)
+
+
+def per_task(values: Sequence[str], option: str) -> dict[str, Path]:
+    """`PATH` or `TASK=PATH`, each task once; SettingsError otherwise."""
+    found: dict[str, Path] = {}
+    for value in values:
+        task, separator, path = value.partition("=")
+        key, place = (task, path) if separator and task.isidentifier() else (EVERY, value)
+        if key in found:
+            raise SettingsError(f"{option} is given twice for {key or 'every task'}; give it once per task")
+        found[key] = Path(place)
+    return found
 
 
 def parse_rates(text: str) -> tuple[float, ...] | None:
@@ -93,22 +131,36 @@ def anchor_systems(anchors: Sequence[Anchor], teacher: Teacher, fill: int) -> li
     ]
 
 
-def detection_task(pack: Pack, task: str) -> TaskSection:
-    """The task's section of the manifest; UnknownTask if it has none, or its answers are not boxes."""
-    section = pack.task(task)
-    if section.postprocess != "yolox":
+@contextmanager
+def open_judge(path: Path, section: TaskSection, classes: Path | None) -> Iterator[Judge[Any]]:
+    """The judge of a task's answers on a data set; UnknownTask if nobody can judge them, DatasetError."""
+    if section.postprocess in BOX_RULES:
+        with open_dataset(path) as dataset:
+            yield DetectionJudge(dataset, section.labels, BOX_RULES[section.postprocess])
+    elif section.postprocess in ("deeplab", "deeplab_centred"):
+        with open_dataset(path) as dataset:
+            yield SegmentationJudge(dataset, section.labels, section.postprocess == "deeplab_centred")
+    elif section.postprocess == "classify":
+        with open_files(path) as files:
+            photos = LabelledPhotos(files, path.name, section.labels, classes)
+            yield ClassificationJudge(photos, section.labels)
+    else:
         raise UnknownTask(
-            f"task {task!r} gives {section.postprocess!r} results; mAP is measured on yolox detections"
+            f"nobody here judges {section.postprocess!r} answers; known: {', '.join(sorted(TEACHER_INPUTS))}"
         )
-    return section
 
 
 def command_line(options: EvalOptions) -> str:
     """The command that gives this report again, with file names instead of this machine's paths."""
-    words = ["splitcodec", "eval", "--pack", Path(options.pack).name, "--task", options.task]
-    words += ["--data", options.data.name, "--json", options.json.name]
-    if options.teacher is not None:
-        words += ["--teacher", options.teacher.name]
+    words = ["splitcodec", "eval", "--pack", Path(options.pack).name]
+    for task in options.tasks:
+        words += ["--task", task]
+    for flag, places in (("--data", options.data), ("--teacher", options.teachers)):
+        for task, path in places.items():
+            words += [flag, f"{task}={path.name}" if task else path.name]
+    words += ["--json", options.json.name]
+    if options.classes is not None:
+        words += ["--classes", options.classes.name]
     if options.rates is not None:
         words += ["--rates", ",".join(f"{rate:g}" for rate in options.rates)]
     if not options.anchors:
@@ -127,44 +179,55 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _report(
-    options: EvalOptions,
-    pack: Pack,
-    section: TaskSection,
-    dataset: Dataset,
-    pictures: Sequence[Anchor],
-    records: Sequence[Record],
-    started: float,
-) -> Report:
-    rows = rows_of(dataset, records, options.resamples)
-    teacher = options.teacher or Path()
-    return Report(
-        report_version=REPORT_VERSION,
-        command=command_line(options),
-        task=options.task,
-        pack=PackUnderTest(pack.name, pack.codec_digest, section.prompt.digest, options.engine),
-        data=FileUnderTest(dataset.name, sha256_of(options.data)),
-        frames=len(dataset.photos),
-        boxes=len(dataset.truths),
-        teacher=FileUnderTest(teacher.name, sha256_of(teacher)),
-        convention=_convention(section, pictures, options.resamples),
-        provenance=provenance(),
-        seconds=round(time.monotonic() - started, 1),
+def _evaluate_task(options: EvalOptions, pack: Pack, task: str, progress: Progress) -> TaskReport:
+    section = pack.task(task)
+    data, teacher_file = _of(options.data, task), _of(options.teachers, task)
+    if data is None:
+        raise DatasetError(f"no data for task {task}; give --data PATH or --data {task}=PATH")
+    teacher = open_teacher(teacher_file, section.postprocess, options.threads)
+    pictures = standard_anchors() if options.anchors else ()
+    rates = options.rates or default_rates(pack.manifest.codec.rate_points)
+    systems: list[System] = [
+        teacher,
+        *codec_systems(pack, task, rates, options.engine, options.threads, teacher),
+        *anchor_systems(pictures, teacher, section.input.fill),
+    ]
+    with open_judge(data, section, options.classes) as judge:
+        progress.begin(task, len(systems) * len(judge.photos))
+        records = measure(judge, systems, section.input, progress.advance)
+        rows = rows_of(judge, records, options.resamples)
+    return TaskReport(
+        task=task,
+        metric=judge.metric.key,
+        metric_name=judge.metric.name,
+        prompt_digest=section.prompt.digest,
+        data=FileUnderTest(judge.data, sha256_of(data)),
+        frames=len(judge.photos),
+        truths=judge.truths,
+        teacher=FileUnderTest((teacher_file or Path()).name, sha256_of(teacher_file or Path())),
+        convention=_convention(judge.metric, section.input, pictures, options.resamples),
         rows=rows,
         bd_rate=bd_rates(rows, CODEC_NAME),
         equal_accuracy=equal_accuracy(rows, CODEC_NAME),
     )
 
 
-def _convention(section: TaskSection, pictures: Sequence[Anchor], resamples: int) -> Convention:
+def _of(places: PerTask, task: str) -> Path | None:
+    return places.get(task, places.get(EVERY))
+
+
+def _convention(
+    metric: Metric, canvas: InputConvention, pictures: Sequence[Anchor], resamples: int
+) -> Convention:
+    rest = f", fill {canvas.fill}" if canvas.fit == "letterbox" else ""
+    rest = f" of {canvas.crop:g}" if canvas.fit == "crop" else rest
     return Convention(
-        metric="COCO bbox AP 0.50:0.95 and 0.50 by pycocotools, all photos, boxes in source pixels",
-        size=f"{section.input.width}x{section.input.height} {section.input.fit}, fill {section.input.fill}",
-        detections=f"score > {SCORE_THRESHOLD}, every class of a cell, per-class NMS {IOU_THRESHOLD},"
-        f" at most {MAX_DETECTIONS} per photo",
+        metric=metric.definition,
+        size=f"{canvas.width}x{canvas.height} {canvas.fit}{rest}",
+        answers=metric.answers,
         bytes="everything on the wire but its framing: whole bitstreams and whole files, headers included",
         bpp="all bits over all pixels of the original photos",
-        drop=f"teacher's map minus the row's; {CONFIDENCE:.0%} percentile interval, {resamples} paired"
-        " resamples of the photos",
+        drop=f"teacher's {metric.name} minus the row's; {CONFIDENCE:.0%} percentile interval, {resamples} "
+        "paired resamples of the photos",
         anchors={anchor.name: anchor.settings for anchor in pictures},
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from splitcodec.errors import DatasetError
 from splitcodec.evaluation.anchors import Anchor
-from splitcodec.frame import Canvas, fit_size
+from splitcodec.frame import Canvas
 from splitcodec.runtime import Session, open_session
 
 Outputs = Mapping[str, NDArray[np.float32]]
@@ -19,7 +19,7 @@ TEACHER_VARIABLE = "SPLITCODEC_TEACHER"
 
 @dataclass(frozen=True)
 class Sighting:
-    """What a system made of one frame: outputs of the detector, and bytes sent (None: nothing was coded)."""
+    """What a system made of one frame: outputs of the task network, and bytes sent (None: nothing coded)."""
 
     outputs: Outputs
     num_bytes: int | None
@@ -39,27 +39,50 @@ class System(Protocol):
         ...
 
     def look(self, canvas: Canvas) -> Sighting:
-        """Code the frame, decode it, detect."""
+        """Code the frame, decode it, run the task network."""
         ...
 
 
+@dataclass(frozen=True)
+class Eats:
+    """What a whole task network takes as `images`: pixels 0..255 times scale plus offset."""
+
+    bgr: bool
+    scale: float
+    offset: float
+
+
+TEACHER_INPUTS = {
+    "yolox": Eats(bgr=True, scale=1.0, offset=0.0),
+    "deeplab": Eats(bgr=False, scale=1.0 / 128.0, offset=-1.0),
+    "classify": Eats(bgr=False, scale=1.0 / 127.5, offset=-1.0),
+    "retinanet": Eats(bgr=False, scale=1.0 / 255.0, offset=0.0),
+    "deeplab_centred": Eats(bgr=False, scale=1.0 / 255.0, offset=0.0),
+}
+"""By the postprocess of the task; the same as in splitcodec.training.teacher, which needs torch."""
+
+
 class Teacher:
-    """A whole YOLOX network, untouched: float32 [1, 3, H, W], BGR, 0..255."""
+    """A whole task network, untouched: float32 [1, 3, H, W]."""
 
     codec = "teacher"
     rate: float | None = None
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, eats: Eats) -> None:
         self._session = session
+        self._eats = eats
 
-    def detect(self, pixels: NDArray[np.uint8]) -> Outputs:
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         """pixels: [H, W, 3] uint8 RGB canvas."""
-        bgr = np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1)[None], dtype=np.float32)
-        return self._session.run({"images": bgr})
+        ordered = pixels[:, :, ::-1] if self._eats.bgr else pixels
+        image = np.ascontiguousarray(ordered.transpose(2, 0, 1)[None], dtype=np.float32)
+        return self._session.run(
+            {"images": image * np.float32(self._eats.scale) + np.float32(self._eats.offset)}
+        )
 
     def look(self, canvas: Canvas) -> Sighting:
-        """Detect on the canvas as it is."""
-        return Sighting(self.detect(canvas.pixels), None)
+        """The network on the canvas as it is."""
+        return Sighting(self.run(canvas.pixels), None)
 
 
 class AnchorSystem:
@@ -75,19 +98,23 @@ class AnchorSystem:
 
     def look(self, canvas: Canvas) -> Sighting:
         """Only the picture is coded; the receiver knows the fill and puts it back."""
-        height, width = fit_size(canvas.source_height, canvas.source_width, *canvas.pixels.shape[:2])
-        coded = self._anchor.round_trip(np.ascontiguousarray(canvas.pixels[:height, :width]), self._quality)
+        shown = canvas.size.canvas_window
+        part = np.ascontiguousarray(canvas.pixels[: shown.height, : shown.width])
+        coded = self._anchor.round_trip(part, self._quality)
         received = np.full_like(canvas.pixels, self._fill)
-        received[:height, :width] = coded.picture
-        return Sighting(self._teacher.detect(received), coded.num_bytes)
+        received[: shown.height, : shown.width] = coded.picture
+        return Sighting(self._teacher.run(received), coded.num_bytes)
 
 
-def open_teacher(path: Path | None, threads: int) -> Teacher:
-    """The teacher's ONNX file; DatasetError if none was named or it is not there."""
+def open_teacher(path: Path | None, postprocess: str, threads: int) -> Teacher:
+    """The teacher's ONNX file; DatasetError if none was named, it is not there, or it is of no known kind."""
     if path is None:
         raise DatasetError(f"no teacher was named; give --teacher FILE.onnx or set {TEACHER_VARIABLE}")
     if not path.is_file():
         raise DatasetError(
             f"there is no teacher at {path}; give --teacher FILE.onnx or set {TEACHER_VARIABLE}"
         )
-    return Teacher(open_session(path, engine="ort-cpu", threads=threads))
+    eats = TEACHER_INPUTS.get(postprocess)
+    if eats is None:
+        raise DatasetError(f"it is unknown what {path.name} takes; known: {sorted(TEACHER_INPUTS)}")
+    return Teacher(open_session(path, engine="ort-cpu", threads=threads), eats)

@@ -14,10 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from splitcodec.entropy import SymbolTables, build_gaussian_tables
 from splitcodec.entropy.rans import CDF_BITS
+from splitcodec.errors import TrainingError
 from splitcodec.export.graphs import (
     DecoderGraph,
     HeadGraph,
     HyperEncoderGraph,
+    PictureGraph,
     QuantizerGraph,
     ScaleGraph,
     TailGraph,
@@ -48,6 +50,11 @@ class CodecGraphs:
 
 def export_codec(codec: FeatureCodec, prompt: Mapping[str, Tensor]) -> CodecGraphs:
     """Export and gate the five graphs; `prompt` (integer form for h_s_scale) serves as example inputs."""
+    if codec.sizes.context == "mean-scale":
+        raise TrainingError(
+            f"{codec.sizes.name} takes scales from its context; floats differ between machines, so it "
+            "measures likelihoods in training and cannot be exported"
+        )
     tables = build_gaussian_tables()
     examples = _examples(codec, tables)
     files: dict[str, bytes] = {}
@@ -71,8 +78,8 @@ def export_codec(codec: FeatureCodec, prompt: Mapping[str, Tensor]) -> CodecGrap
     return CodecGraphs(files, macs, gaps, exact_bound(scale), tables)
 
 
-def export_tail(graph: TailGraph, feature_channels: int) -> tuple[bytes, float, float]:
-    """ONNX bytes of a task tail, its multiplications per input pixel, its gate result."""
+def export_tail(graph: TailGraph | PictureGraph, feature_channels: int) -> tuple[bytes, float, float]:
+    """ONNX bytes of what reads the feature, its multiplications per input pixel, its gate result."""
     batch, height, width = EXAMPLE
     torch.manual_seed(3)
     example = torch.randn(batch, feature_channels, height // 8, width // 8)

@@ -15,7 +15,11 @@ EDGE_GRAPHS = ("head", "hyper_encoder", "scale", "quantizer")
 
 
 def model_card(
-    name: str, graphs: CodecGraphs, tasks: Mapping[str, TaskContents], provenance: Provenance
+    name: str,
+    graphs: CodecGraphs,
+    tasks: Mapping[str, TaskContents],
+    provenance: Provenance,
+    picture_macs: float,
 ) -> str:
     """Markdown text."""
     macs = graphs.macs_per_pixel
@@ -34,6 +38,7 @@ def model_card(
         *(f"| {graph} | {value:.1f} |" for graph, value in macs.items()),
         f"| edge in all | {edge:.1f} |",
         *(f"| tail {task} | {contents.tail_macs_per_pixel:.1f} |" for task, contents in tasks.items()),
+        f"| picture (evaluation only) | {picture_macs:.1f} |",
         "",
         "## Prompts",
         *(f"- {task}: {_parameters(contents):,} parameters" for task, contents in tasks.items()),

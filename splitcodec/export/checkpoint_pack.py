@@ -1,10 +1,7 @@
-"""Finished runs -> a pack folder: stage 1's codec, stage 2's prompt and tail, provenance and model card."""
+"""Finished runs -> a pack folder: stage 1's codec, stage 2's prompts and tails, provenance and model card."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -13,109 +10,135 @@ from torch import Tensor
 
 import splitcodec
 from splitcodec.errors import TrainingError
-from splitcodec.export.build import Array, CodecGraphs, export_codec, export_tail, prompt_tensors
+from splitcodec.export.build import CodecGraphs, export_codec, export_tail, prompt_tensors
 from splitcodec.export.card import model_card
-from splitcodec.export.graphs import TailGraph
+from splitcodec.export.graphs import PictureGraph, TailGraph
+from splitcodec.export.sources import PackSources, TaskSource, teacher_origin
 from splitcodec.models.sizes import SIZES
-from splitcodec.packs.schema import (
-    InputConvention,
-    Manifest,
-    Provenance,
-    TeacherOrigin,
-    TrainingData,
-    TrainingStage,
-)
+from splitcodec.models.transforms import ImageExtractor
+from splitcodec.packs.schema import Manifest, Provenance, TeacherOrigin, TrainingData, TrainingStage
 from splitcodec.packs.write import PackContents, TaskContents, write_pack
 from splitcodec.training.checkpoint import load_modules
-from splitcodec.training.history import read_summary
-from splitcodec.training.prompt_run import TaskParts, task_parts
-from splitcodec.training.teacher import YOLOX
+from splitcodec.training.history import RunSummary, read_summary
+from splitcodec.training.prompt_run import TaskParts, student_of, task_parts
+from splitcodec.training.recipes import STAGE1
+
+CPU = torch.device("cpu")
+POSTPROCESS = {2: "classify", 4: "deeplab"}  # by the rank of a tail's logits
 
 
-@dataclass(frozen=True)
-class PackSources:
-    """Files a pack is made from.
-
-    task_file None: stage 1 only, the prompt does nothing and the tail is the teacher's.
-    """
-
-    codec_file: Path
-    task_file: Path | None
-    teacher_file: Path
-    labels_file: Path
-    sizes: str = "nano"
-    name: str = "nano-coco"
-
-
-def export_pack(sources: PackSources, folder: Path, provenance: Provenance) -> Manifest:
-    """Export, gate and write a pack; raises ExportMismatch, InexactScaleBranch or PackError."""
-    sizes = SIZES[sources.sizes]
-    parts = task_parts(sizes, sources.codec_file, sources.teacher_file, torch.device("cpu"))
-    if sources.task_file is not None:
-        load_modules(sources.task_file, parts.trained())
-    arrays = prompt_tensors(parts.codec, parts.prompt, parts.gains, parts.hyper_prior)
-    tensors: dict[str, Tensor] = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    graphs = export_codec(parts.codec, tensors)
-    task = _detect_task(sources, parts, arrays)
+def export_pack(
+    sources: PackSources, folder: Path, data: list[TrainingData] | None = None, notes: str = ""
+) -> Manifest:
+    """Export, gate and write a pack. ExportMismatch, InexactScaleBranch, PackError, TrainingError."""
+    tasks: dict[str, TaskContents] = {}
+    teachers: list[TeacherOrigin] = []
+    graphs: CodecGraphs | None = None
+    for source in sources.tasks:
+        parts = _task_parts(sources, source)
+        arrays = prompt_tensors(parts.codec, parts.prompt, parts.gains, parts.hyper_prior)
+        if graphs is None:
+            tensors: dict[str, Tensor] = {name: torch.from_numpy(value) for name, value in arrays.items()}
+            graphs = export_codec(parts.codec, tensors)
+        tail, macs, _gap = export_tail(
+            TailGraph(parts.adapter, parts.tail, parts.spec.outputs), parts.codec.sizes.feature_channels
+        )
+        tasks[source.task] = TaskContents(
+            tensors=arrays,
+            tail=tail,
+            tail_macs_per_pixel=macs,
+            input=source.convention,
+            labels=tuple(source.labels.read_text(encoding="utf-8").splitlines()),
+            postprocess=source.postprocess or _postprocess(source, parts),
+        )
+        started = bool(parts.spec.levels) and _starts_from_teacher(sources.codec_file)
+        teachers.append(teacher_origin(source, parts.spec, started))
+    if graphs is None:
+        raise TrainingError("a pack needs at least one task; give --teacher and --labels, or --tasks")
+    picture, picture_macs = _picture(sources)
+    provenance = _provenance(sources, tuple(teachers), tuple(data or ()), notes)
     contents = PackContents(
         name=sources.name,
         graphs=graphs.files,
         macs_per_pixel=graphs.macs_per_pixel,
-        feature_channels=sizes.feature_channels,
+        feature_channels=SIZES[sources.sizes].feature_channels,
         tables=graphs.tables,
         exact_bound=graphs.exact_bound,
-        tasks={"detect": task},
+        tasks=tasks,
         measured=(),
         provenance=provenance,
-        model_card=model_card(sources.name, graphs, {"detect": task}, provenance),
+        model_card=model_card(sources.name, graphs, tasks, provenance, picture_macs),
+        picture=picture,
+        picture_macs_per_pixel=picture_macs,
     )
     return write_pack(folder, contents)
 
 
-def _detect_task(sources: PackSources, parts: TaskParts, arrays: Mapping[str, Array]) -> TaskContents:
-    tail, macs, _gap = export_tail(
-        TailGraph(parts.adapter, parts.tail, YOLOX.outputs), parts.codec.sizes.feature_channels
-    )
-    return TaskContents(
-        tensors=arrays,
-        tail=tail,
-        tail_macs_per_pixel=macs,
-        input=InputConvention(height=416, width=416, fit="letterbox", fill=114),
-        labels=tuple(sources.labels_file.read_text(encoding="utf-8").splitlines()),
-        postprocess="yolox",
-    )
+def _task_parts(sources: PackSources, source: TaskSource) -> TaskParts:
+    student = "feature" if source.run is None else student_of(source.run)
+    parts = task_parts(SIZES[sources.sizes], sources.codec_file, source.source, CPU, student)
+    if source.run is not None:
+        load_modules(source.run, parts.trained())
+    return parts
 
 
-def run_provenance(sources: PackSources, data: list[TrainingData], notes: str) -> Provenance:
-    """Provenance from the run.json files beside the checkpoints; TrainingError if there is none."""
-    last = sources.codec_file if sources.task_file is None else sources.task_file
-    summary = read_summary(last)
-    if summary is None:
-        raise TrainingError(f"no run.json beside {last.name}; export from the folder its run wrote")
+def _picture(sources: PackSources) -> tuple[bytes, float]:
+    """Stage 1's image extractor as a graph, and its multiplications per pixel."""
+    channels = SIZES[sources.sizes].feature_channels
+    extractor = ImageExtractor(channels)
+    load_modules(sources.codec_file, {"extractor": extractor})
+    data, macs, _gap = export_tail(PictureGraph(extractor), channels)
+    return data, macs
+
+
+def _postprocess(source: TaskSource, parts: TaskParts) -> str:
+    """By the detector's kind; otherwise by the rank of the logits, which torch upsamples on centred cells."""
+    if parts.spec.levels or parts.spec.anchored:
+        return "retinanet" if parts.spec.anchored else "yolox"
+    side = 8 * 64 // parts.spec.stride
+    with torch.no_grad():
+        outputs = parts.tail(torch.zeros(1, parts.spec.split_channels, side, side))
+    rank = outputs[parts.spec.outputs[0]].dim()
+    if rank not in POSTPROCESS:
+        raise TrainingError(f"the tail's output has {rank} axes; (N, K) and (N, K, h, w) can be served")
+    centred = rank == 4 and not isinstance(source.source, Path)
+    return "deeplab_centred" if centred else POSTPROCESS[rank]
+
+
+def _provenance(
+    sources: PackSources, teachers: tuple[TeacherOrigin, ...], data: tuple[TrainingData, ...], notes: str
+) -> Provenance:
+    """From the run.json files beside the checkpoints."""
+    codec = _summary(sources.codec_file)
+    runs = codec.line() + [_summary(task.run) for task in sources.tasks if task.run is not None]
     stages = tuple(
         TrainingStage(
             name=run.recipe, steps=run.steps, batch=run.batch, seconds=run.seconds, machine=run.machine
         )
-        for run in summary.line()
-    )
-    teacher = TeacherOrigin(
-        task="detect",
-        name="YOLOX-Nano (COCO 80)",
-        origin="YOLOX by Megvii, yolox_nano.onnx",
-        licence="Apache-2.0",
-        sha256=hashlib.sha256(sources.teacher_file.read_bytes()).hexdigest(),
-        changes="split at feat_s8; the layers behind it are fine-tuned as the task tail against the "
-        "teacher's outputs",
+        for run in runs
     )
     return Provenance(
         created=date.today().isoformat(),
         tool_version=splitcodec.__version__,
-        seed=summary.seed,
-        teachers=(teacher,),
-        data=tuple(data),
+        seed=codec.seed,
+        teachers=teachers,
+        data=data,
         stages=stages,
         notes=notes,
     )
 
 
-__all__ = ["CodecGraphs", "PackSources", "export_pack", "run_provenance"]
+def _starts_from_teacher(codec_file: Path) -> bool:
+    """Whether g_a began as a detector's own layers, in the run or in one it went on from."""
+    recipes = (STAGE1.get(run.recipe) for run in _summary(codec_file).line())
+    return any(recipe is not None and recipe.from_teacher for recipe in recipes)
+
+
+def _summary(checkpoint: Path) -> RunSummary:
+    summary = read_summary(checkpoint)
+    if summary is None:
+        raise TrainingError(f"no run.json beside {checkpoint.name}; export from the folder its run wrote")
+    return summary
+
+
+__all__ = ["CodecGraphs", "PackSources", "TaskSource", "export_pack"]

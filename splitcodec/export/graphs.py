@@ -13,8 +13,10 @@ from splitcodec.export.integers import base_branch, grid, prompt_bits
 from splitcodec.models.codec import FeatureCodec
 from splitcodec.models.exact import ACT_MAX, SIGMA_LEVELS, ScaleBranch
 from splitcodec.models.prompts import PromptConv
-from splitcodec.models.transforms import FeatureAdapter
-from splitcodec.training.teacher import NamedOutputs
+from splitcodec.models.transforms import FeatureAdapter, ImageExtractor
+from splitcodec.packs.schema import PICTURE_OUTPUT
+from splitcodec.training.cut import NamedOutputs
+from splitcodec.training.pixels import PixelAdapter, as_pixels
 
 
 def prompt_names(codec: FeatureCodec, *groups: str) -> list[str]:
@@ -139,9 +141,11 @@ def requantize(total: Tensor, shift: int) -> Tensor:
 
 
 class TailGraph(nn.Module):
-    """feature -> the task network's outputs: feature adapter, then the trained layers behind the split."""
+    """feature -> the task network's outputs: adapter, then the trained layers behind the split."""
 
-    def __init__(self, adapter: FeatureAdapter, tail: NamedOutputs, outputs: tuple[str, ...]) -> None:
+    def __init__(
+        self, adapter: FeatureAdapter | PixelAdapter, tail: NamedOutputs, outputs: tuple[str, ...]
+    ) -> None:
         super().__init__()
         self.adapter, self.tail, self.outputs = adapter, tail, outputs
         self.inputs = ["feature"]
@@ -151,10 +155,23 @@ class TailGraph(nn.Module):
         return tuple(values[name] for name in self.outputs)
 
 
+class PictureGraph(nn.Module):
+    """feature -> picture, RGB 0..255."""
+
+    def __init__(self, extractor: ImageExtractor) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.inputs, self.outputs = ["feature"], (PICTURE_OUTPUT,)
+
+    def forward(self, feature: Tensor) -> tuple[Tensor]:
+        return (as_pixels(self.extractor(feature)),)
+
+
 __all__ = [
     "DecoderGraph",
     "HeadGraph",
     "HyperEncoderGraph",
+    "PictureGraph",
     "QuantizerGraph",
     "ScaleBranch",
     "ScaleGraph",

@@ -17,8 +17,9 @@ from splitcodec.models.context import MeanSupport, SpatialChannelContext
 from splitcodec.models.exact import SIGMA_LEVELS, Z_MAX, ScaleBranch, ste_round
 from splitcodec.models.lrcp import ResidualPrediction
 from splitcodec.models.prompts import PromptBranch, TaskPrompt, prompt_layout
+from splitcodec.models.reference_context import MeanScaleContext, QuadrantContext
 from splitcodec.models.sizes import CodecSizes
-from splitcodec.models.transforms import Analysis, HyperAnalysis, Synthesis
+from splitcodec.models.transforms import HyperAnalysis, Synthesis, new_analysis
 
 SIGMA_MIN = 0.11
 SIGMA_MAX = 64.0
@@ -59,18 +60,25 @@ class RateGains(nn.Module):
         )
 
 
+def new_context(sizes: CodecSizes) -> SpatialChannelContext | QuadrantContext:
+    """The context of the form the sizes name."""
+    if sizes.context == "quadrants":
+        return QuadrantContext(sizes)
+    return MeanScaleContext(sizes) if sizes.context == "mean-scale" else SpatialChannelContext(sizes)
+
+
 class FeatureCodec(nn.Module):
     """The shared codec. Task prompts and rate gains are handed in with each call."""
 
     def __init__(self, sizes: CodecSizes) -> None:
         super().__init__()
         self.sizes = sizes
-        self.g_a = Analysis(sizes)
+        self.g_a = new_analysis(sizes)
         self.h_a = HyperAnalysis(sizes)
         self.scale = ScaleBranch(sizes)
         self.mean = MeanSupport(sizes)
-        self.context = SpatialChannelContext(sizes)
-        self.lrcp = ResidualPrediction(sizes)
+        self.context = new_context(sizes)
+        self.lrcp = ResidualPrediction(sizes) if sizes.lrcp else None
         self.g_s = Synthesis(sizes)
         layout = prompt_layout(sizes)
         self.layout = layout
@@ -79,8 +87,8 @@ class FeatureCodec(nn.Module):
 
     def head(self, image: Tensor, gain_y: Tensor, prompt: Mapping[str, Tensor]) -> Tensor:
         """image (N, 3, H, W), RGB 0..255 -> y (N, Cy, H/16, W/16), already multiplied by its gain."""
-        x = image * (1.0 / 127.5) - 1.0
-        return (self.g_a(x) + self.bend["g_a"].run(x, prompt)) * gain_y
+        x = image * (1.0 / 127.5)
+        return (self.g_a(x) + self.bend["g_a"].run(x - 1.0, prompt)) * gain_y
 
     def hyper(self, y: Tensor, gain_z: Tensor, prompt: Mapping[str, Tensor]) -> Tensor:
         """y -> z (N, Cz, ceil(h/4), ceil(w/4)) before rounding, clamped to the tables' support."""
@@ -99,13 +107,25 @@ class FeatureCodec(nn.Module):
     ) -> Tensor:
         """symbols, means (N, Cy, h, w) -> feature (N, Ch, 2h, 2w)."""
         y_hat = symbols + means
-        y_hat = (y_hat + self.lrcp(means, y_hat)) * gain_y_inv
+        if self.lrcp is not None:
+            y_hat = y_hat + self.lrcp(means, y_hat)
+        y_hat = y_hat * gain_y_inv
         return self.g_s(y_hat) + self.bend["g_s"].run(y_hat, prompt)
 
     def forward(
-        self, image: Tensor, points: Tensor, gains: RateGains, prompt: TaskPrompt, hyper_prior: HyperPrior
+        self,
+        image: Tensor,
+        points: Tensor,
+        gains: RateGains,
+        prompt: TaskPrompt,
+        hyper_prior: HyperPrior,
+        soft: bool = False,
     ) -> CodedFeature:
-        """Training pass: rates with additive noise, the decoder with straight-through rounding."""
+        """Training pass: rates with additive noise, the decoder with straight-through rounding.
+
+        soft: y reaches the decoder with uniform noise instead, so that a channel too quiet to be rounded to
+        anything but zero still gets a true gradient.
+        """
         tensors = prompt.tensors()
         gain_y, gain_z, index_shift = gains(points)
         y = self.head(image, gain_y, tensors)
@@ -115,7 +135,10 @@ class FeatureCodec(nn.Module):
         index = self.scale(z_symbols, tensors, self.layout["h_s_scale"])
         index = torch.clamp(index[:, :, : y.shape[2], : y.shape[3]] + index_shift, 0.0, SIGMA_LEVELS - 1.0)
         support = self.support(z_symbols, 1.0 / gain_z, tensors, y)
-        symbols, means = self.context.quantize(y, support)
+        symbols, means = self.context.quantize(y, support, soft=soft)
+        if isinstance(self.context, MeanScaleContext):
+            index = index + self.context.index_moves(symbols + means, support)
+            index = torch.clamp(index, 0.0, SIGMA_LEVELS - 1.0)
         noisy = y - means + torch.rand_like(y) - 0.5
         feature = self.reconstruct(symbols, means, 1.0 / gain_y, tensors)
         return CodedFeature(feature, gaussian_bits(noisy, index), z_bits)

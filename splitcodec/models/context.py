@@ -91,10 +91,12 @@ class SpatialChannelContext(nn.Module):
         inputs = support if step == 0 else torch.cat([support, self._fold(decoded)], dim=1)
         return self.steps[step](inputs)
 
-    def quantize(self, y: Tensor, support: Tensor, limit: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def quantize(
+        self, y: Tensor, support: Tensor, limit: Tensor | None = None, soft: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """y, support, symbol limit (N, Cy, h, w) -> symbols, means, both (N, Cy, h, w).
 
-        Rounds straight through.
+        Rounds straight through, or adds uniform noise if `soft` (training only).
         """
         folded = F.pixel_unshuffle(y, 2)
         bound = None if limit is None else F.pixel_unshuffle(limit, 2)
@@ -104,7 +106,8 @@ class SpatialChannelContext(nn.Module):
         for i in range(STEPS):
             channels = getattr(self, f"channels{i}")
             mean = self._mean(i, support, decoded)
-            symbol = ste_round(folded.index_select(1, channels) - mean)
+            residual = folded.index_select(1, channels) - mean
+            symbol = residual + torch.rand_like(residual) - 0.5 if soft else ste_round(residual)
             if bound is not None:
                 edge = bound.index_select(1, channels)
                 symbol = torch.minimum(torch.maximum(symbol, -edge), edge)

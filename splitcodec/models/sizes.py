@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Context = Literal["four-step", "quadrants", "mean-scale"]
 
 
 @dataclass(frozen=True)
@@ -13,18 +16,22 @@ class CodecSizes:
     latent_channels: int = 96  # y
     hyper_channels: int = 32  # z
     feature_channels: int = 96  # h^, what the task tails read
-    head_channels: tuple[int, int] = (48, 128)  # g_a at 1/8 and at 1/16
-    head_blocks: tuple[int, int] = (2, 2)
+    head: Literal["darknet", "patch"] = "darknet"  # what g_a begins with, see transforms.py
+    head_channels: tuple[int, int] = (64, 96)  # g_a at 1/8 and at 1/16
+    head_blocks: tuple[int, int] = (0, 1)  # at 1/8 (patch only) and at 1/16
     decoder_channels: tuple[int, int] = (160, 96)  # g_s at 1/16 and at 1/8
     decoder_blocks: tuple[int, int] = (3, 3)
     mean_channels: int = 192  # mean support at 1/32
     context_channels: int = 128
+    lrcp: bool = True  # predict what rounding took from y (lrcp.py); off in an ablation
+    context: Context = "four-step"  # reference_context.py has the others
     rate_points: int = 4
 
 
 NANO = CodecSizes("nano")
 BASE = CodecSizes(
     "base",
+    head="patch",
     latent_channels=128,
     head_channels=(96, 256),
     head_blocks=(3, 4),
@@ -33,4 +40,7 @@ BASE = CodecSizes(
     mean_channels=256,
     context_channels=192,
 )
-SIZES = {sizes.name: sizes for sizes in (NANO, BASE)}
+NANO_WITHOUT_LRCP = replace(NANO, name="nano-without-lrcp", lrcp=False)
+NANO_QUADRANTS = replace(NANO, name="nano-quadrants", context="quadrants")
+NANO_MEAN_SCALE = replace(NANO, name="nano-mean-scale", context="mean-scale")
+SIZES = {sizes.name: sizes for sizes in (NANO, BASE, NANO_WITHOUT_LRCP, NANO_QUADRANTS, NANO_MEAN_SCALE)}

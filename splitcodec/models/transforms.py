@@ -2,8 +2,8 @@
 
 h_s lives in exact.py (scales) and context.py (means).
 
-Sources: mean-scale hyperprior layout as in Parallel Task-Prompts ICM (Shen & Liu, section 3), made cheap by
-pixel-unshuffle 8 and depthwise blocks as in DCVC-UF.
+Sources: mean-scale hyperprior layout as in Parallel Task-Prompts ICM (Shen & Liu, section 3). g_a either
+begins with a detector's own layers (front.py) or with pixel-unshuffle 8 and depthwise blocks as in DCVC-UF.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from splitcodec.models.blocks import activate, blocks
+from splitcodec.models.blocks import DepthwiseBlock, activate, blocks
+from splitcodec.models.front import DarknetFront
 from splitcodec.models.sizes import CodecSizes
 
 PATCH = 8  # pixel-unshuffle factor of the stem
 
 
-class Analysis(nn.Module):
-    """g_a: image (N, 3, H, W) in about [-1, 1] -> latent (N, Cy, H/16, W/16), before the rate gain."""
+class PatchAnalysis(nn.Module):
+    """g_a on 8x8 patches: image (N, 3, H, W) in [0, 2] -> latent (N, Cy, H/16, W/16), before its gain."""
 
     def __init__(self, sizes: CodecSizes) -> None:
         super().__init__()
@@ -30,8 +31,33 @@ class Analysis(nn.Module):
         self.out = nn.Conv2d(coarse, sizes.latent_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.fine(self.stem(F.pixel_unshuffle(image, PATCH)))
+        x = self.fine(self.stem(F.pixel_unshuffle(image - 1.0, PATCH)))
         return self.out(self.coarse(self.down(x)))
+
+
+class DarknetAnalysis(nn.Module):
+    """g_a behind a detector's first layers; shapes as in PatchAnalysis.
+
+    `down` can start as the principal components of the feature (training/start.py).
+    """
+
+    def __init__(self, sizes: CodecSizes) -> None:
+        super().__init__()
+        fine, coarse = sizes.head_channels
+        self.front = DarknetFront(fine)
+        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
+        self.coarse = nn.Sequential(
+            *(DepthwiseBlock(coarse, expansion=1) for _ in range(sizes.head_blocks[1]))
+        )
+        self.out = nn.Conv2d(coarse, sizes.latent_channels, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.out(self.coarse(self.down(self.front(image))))
+
+
+def new_analysis(sizes: CodecSizes) -> PatchAnalysis | DarknetAnalysis:
+    """g_a of the form the sizes name."""
+    return PatchAnalysis(sizes) if sizes.head == "patch" else DarknetAnalysis(sizes)
 
 
 class HyperAnalysis(nn.Module):
@@ -84,12 +110,14 @@ class ImageExtractor(nn.Module):
 
 
 class FeatureAdapter(nn.Module):
-    """Per task: h^ (N, Ch, h, w) -> the teacher's split tensor (N, Ct, h, w)."""
+    """Per task: h^ (N, Ch, h, w) -> the teacher's split tensor (N, Ct, 8h/stride, 8w/stride)."""
 
-    def __init__(self, feature_channels: int, teacher_channels: int) -> None:
+    def __init__(self, feature_channels: int, teacher_channels: int, teacher_stride: int = PATCH) -> None:
         super().__init__()
+        self.up = PATCH // teacher_stride  # 1, or 2 for a teacher split at 1/4 of the picture
         self.mix = blocks(feature_channels, 1)
-        self.out = nn.Conv2d(feature_channels, teacher_channels, 1)
+        self.out = nn.Conv2d(feature_channels, teacher_channels * self.up**2, 1)
 
     def forward(self, feature: Tensor) -> Tensor:
-        return self.out(self.mix(feature))
+        x = self.out(self.mix(feature))
+        return F.pixel_shuffle(x, self.up) if self.up > 1 else x

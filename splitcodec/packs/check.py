@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from splitcodec.entropy import SIGMA_LEVELS, Z_MAX
 from splitcodec.errors import InvalidManifest, SigmaIndexMismatch
 from splitcodec.packs.onnx_graph import read_outline
-from splitcodec.packs.schema import GRAPH_INPUTS, GRAPH_OUTPUT, TAIL_INPUT, CodecSection
+from splitcodec.packs.schema import GRAPH_INPUTS, GRAPH_OUTPUT, PICTURE_OUTPUT, TAIL_INPUT, CodecSection
 from splitcodec.prompts.prompt import RATE_ONE, Prompt
 from splitcodec.prompts.schema import GraphName
 from splitcodec.runtime.session import Session
@@ -50,6 +50,16 @@ def check_tail(name: str, data: bytes) -> None:
     outline = read_outline(data, name)
     if set(outline.inputs) != {TAIL_INPUT}:
         raise InvalidManifest(f"{name} takes {sorted(outline.inputs)}; a tail takes {TAIL_INPUT} alone")
+
+
+def check_picture(name: str, data: bytes) -> None:
+    """Raises InvalidManifest unless an image extractor takes the feature alone and gives a picture."""
+    outline = read_outline(data, name)
+    if set(outline.inputs) != {TAIL_INPUT} or set(outline.outputs) != {PICTURE_OUTPUT}:
+        raise InvalidManifest(
+            f"{name} takes {sorted(outline.inputs)} and gives {sorted(outline.outputs)}; an image extractor "
+            f"takes {TAIL_INPUT} and gives {PICTURE_OUTPUT}"
+        )
 
 
 def to_sigma_index(values: Array) -> NDArray[np.uint8]:

@@ -6,7 +6,9 @@ import hashlib
 import os
 import re
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
@@ -14,9 +16,15 @@ from typing import Final, Protocol
 from splitcodec.errors import PackDamaged, PackNotFound, PackTooLarge, UnsafePack
 
 MIB: Final = 1 << 20
+SIGNATURE_FILE: Final = "signature.json"
+"""The one file that a pack may hold beside those its manifest names (splitcodec/signing/)."""
 MAX_FILES: Final = 256
+MAX_DIRECTORY_BYTES: Final = MIB // 4
+"""Of a zip's directory, which Python reads whole and turns into objects before anyone can count them."""
 MAX_BYTES: Final = {".json": MIB, ".md": MIB, ".npz": MIB, ".safetensors": 64 * MIB, ".onnx": 512 * MIB}
 """Largest file of each kind; any other kind of file is refused."""
+_END: Final = struct.Struct("<4s4H2LH")  # a zip's end record, without the comment that a pack does not have
+_LOCATOR_BYTES: Final = 20  # of zip64, right before the end record
 SAFE_PATH: Final = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")
 
 
@@ -129,15 +137,18 @@ class ZipFiles:
     def __init__(self, place: Path) -> None:
         self.label = f"pack {place}"
         try:
+            _check_directory_size(place, self.label)
             self._archive = zipfile.ZipFile(place)
         except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
             raise PackDamaged(f"{self.label} is not a readable zip ({error}); fetch it again") from error
-        self._entries = {item.filename: item for item in self._archive.infolist() if not item.is_dir()}
-        if len(self._archive.infolist()) > 2 * MAX_FILES:
+        entries = self._archive.infolist()
+        if len(entries) > 2 * MAX_FILES:
             raise PackTooLarge(f"{self.label} holds more than {2 * MAX_FILES} entries; it is not a pack")
+        self._files = [item for item in entries if not item.filename.endswith("/")]
+        self._entries = {item.filename: item for item in self._files}
 
     def paths(self) -> list[str]:
-        files = [item for item in self._archive.infolist() if not item.is_dir()]
+        files = self._files
         if len(files) != len(self._entries) or len(files) > MAX_FILES:
             raise UnsafePack(
                 f"{self.label} names files twice or holds more than {MAX_FILES}; it is not a pack"
@@ -162,6 +173,7 @@ class ZipFiles:
                 data = file.read(limit + 1)
         except (
             zipfile.BadZipFile,
+            zlib.error,
             OSError,
             NotImplementedError,
             RuntimeError,
@@ -174,3 +186,24 @@ class ZipFiles:
         if len(data) > limit:
             raise PackTooLarge(f"{self.label}: {path} inflates past the limit of {limit} bytes")
         return data
+
+
+def _check_directory_size(place: Path, label: str) -> None:
+    """Reads the end record of a zip, which says how large its directory is.
+
+    Raises PackTooLarge; PackDamaged where the record is not the last thing in the file or a zip64 record
+    would take its place (no file of a pack is that large).
+    """
+    with place.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _END.size - _LOCATOR_BYTES))
+        tail = file.read()
+    if len(tail) < _END.size or not tail[-_END.size :].startswith(b"PK\x05\x06") or tail[-2:] != b"\0\0":
+        raise PackDamaged(f"{label} does not end as a zip does; fetch it again")
+    if tail[: -_END.size].startswith(b"PK\x06\x07"):
+        raise PackTooLarge(f"{label} is a zip64 file; no pack is that large")
+    directory_bytes = _END.unpack(tail[-_END.size :])[5]
+    if directory_bytes > MAX_DIRECTORY_BYTES:
+        raise PackTooLarge(
+            f"{label} has a directory of {directory_bytes} bytes; the limit is {MAX_DIRECTORY_BYTES}"
+        )

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from splitcodec.packs.digest import canonical_digest, prompt_digest
+from splitcodec.placement import Fit
 from splitcodec.prompts.schema import (
     EXACT_PREFIX,
     RATE_TENSORS,
@@ -42,6 +43,7 @@ GRAPH_OUTPUT: Final[dict[GraphName, str]] = {
     "decoder": "feature",
 }
 TAIL_INPUT: Final = "feature"
+PICTURE_OUTPUT: Final = "picture"
 
 RelativePath = Annotated[
     str,
@@ -118,12 +120,22 @@ class CodecSection(Strict):
 
 
 class InputConvention(Strict):
-    """How a picture becomes the network's canvas (RGB, 0..255)."""
+    """How a picture becomes the network's canvas (RGB, 0..255); see splitcodec.placement.
+
+    fill: value of what a letterbox leaves free; crop: share of the largest centred window that is kept.
+    """
 
     height: int = Field(ge=32, le=2048, multiple_of=32)
     width: int = Field(ge=32, le=2048, multiple_of=32)
-    fit: Literal["letterbox"]
+    fit: Fit
     fill: int = Field(ge=0, le=255)
+    crop: float = Field(default=1.0, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _crop_is_meant(self) -> InputConvention:
+        if self.crop != 1.0 and self.fit != "crop":
+            raise ValueError(f"crop is {self.crop} with fit {self.fit!r}; only fit 'crop' crops")
+        return self
 
 
 class PromptEntry(FileEntry):
@@ -226,6 +238,7 @@ class Manifest(Strict):
     codec: CodecSection
     codec_digest: Sha256
     tasks: dict[Identifier, TaskSection] = Field(min_length=1, max_length=64)
+    picture: GraphEntry | None = None  # image extractor: feature -> picture; no task needs it
     measured: tuple[MeasuredRow, ...]
     provenance: Provenance
 
@@ -256,7 +269,8 @@ class Manifest(Strict):
             for s in self.tasks.values()
             for path in (s.prompt.file, prompt_manifest_file(s), s.tail.file)
         ]
-        return [MANIFEST_FILE, MODEL_CARD_FILE, self.codec.tables.file, *codec, *tasks]
+        picture = [] if self.picture is None else [self.picture.file]
+        return [MANIFEST_FILE, MODEL_CARD_FILE, self.codec.tables.file, *codec, *picture, *tasks]
 
     def prompt_manifest(self, task: str) -> PromptManifest:
         """The prompt manifest that must lie beside the prompt of `task`; KeyError if no such task."""

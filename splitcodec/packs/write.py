@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import safetensors.numpy
@@ -41,6 +41,7 @@ from splitcodec.prompts.schema import RATE_TENSORS, ExactConv, Strict, TensorSpe
 from splitcodec.runtime import open_session
 
 Array = NDArray[Any]
+PICTURE_FILE: Final = "picture.onnx"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class PackContents:
     """Everything a pack holds. Channel counts and rate points come from the prompts' rate tensors.
 
     graphs, macs_per_pixel: by graph name (head, hyper_encoder, scale, quantizer, decoder); exact_bound: by
-    convolution, e.g. `h_s_scale.conv0`; measured: rows of the evaluation, may be empty.
+    convolution, e.g. `h_s_scale.conv0`; measured: rows of the evaluation, may be empty; picture: the image
+    extractor, if the pack is to hold it.
     """
 
     name: str
@@ -73,6 +75,8 @@ class PackContents:
     measured: tuple[MeasuredRow, ...]
     provenance: Provenance
     model_card: str
+    picture: bytes | None = None
+    picture_macs_per_pixel: float = 0.0
 
 
 def write_pack(folder: Path, contents: PackContents) -> Manifest:
@@ -119,6 +123,9 @@ def _manifest(contents: PackContents, files: dict[str, bytes]) -> Manifest:
         codec=codec,
         codec_digest=codec.digest,
         tasks={task: _task_section(task, contents, codec, files) for task in sorted(contents.tasks)},
+        picture=_graph_entry(PICTURE_FILE, files, contents.picture_macs_per_pixel)
+        if contents.picture is not None
+        else None,
         measured=contents.measured,
         provenance=contents.provenance,
     )
@@ -129,6 +136,8 @@ def _codec_files(contents: PackContents) -> dict[str, bytes]:
         raise InvalidManifest(f"graphs are {sorted(contents.graphs)}; a pack holds {sorted(GRAPH_INPUTS)}")
     files = {f"codec/{name}.onnx": data for name, data in contents.graphs.items()}
     files["codec/tables.npz"] = contents.tables.to_npz()
+    if contents.picture is not None:
+        files[PICTURE_FILE] = contents.picture
     return files
 
 

@@ -16,7 +16,9 @@ EXACT_LIMIT: Final = 1 << 24
 
 GraphName = Literal["head", "hyper_encoder", "scale", "quantizer", "decoder"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+IDENTIFIER: Final = r"^[a-z][a-z0-9_]{0,31}$"
+"""Names of tasks."""
+Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER)]
 TENSOR_NAME: Final = re.compile(r"^[A-Za-z][A-Za-z0-9_.]{0,127}$")
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitcodec.errors import GraphFailed
-from splitcodec.tasks.results import Box, Detection, DetectionResult, FrameSize
+from splitcodec.placement import FrameSize
+from splitcodec.tasks.results import Box, Detection, DetectionResult, ResultLimits, check_labels
 
 STRIDES = (8, 16, 32)
 BOX_CHANNELS = 4
@@ -76,30 +77,25 @@ def suppress_overlaps(candidates: BoxArrays, iou_threshold: float, max_detection
 
 def boxes_to_source(boxes: NDArray[np.float32], size: FrameSize) -> NDArray[np.float32]:
     """[n, 4] canvas pixels to source pixels, clipped to the source picture."""
-    limits = np.array([size.source_width, size.source_height] * 2, dtype=np.float32)
-    return np.clip(boxes / np.float32(size.scale), 0.0, limits)
+    seen, (down, across) = size.source_window, size.scale
+    ends = np.array([size.source_width, size.source_height] * 2, dtype=np.float32)
+    start = np.array([seen.left, seen.top] * 2, dtype=np.float32)
+    return np.clip(boxes / np.array([across, down] * 2, dtype=np.float32) + start, 0.0, ends)
 
 
 def yolox(
     outputs: Mapping[str, NDArray[np.float32]],
     size: FrameSize,
     labels: Sequence[str],
-    *,
-    score_threshold: float = 0.25,
-    iou_threshold: float = 0.65,
-    max_detections: int = 100,
+    limits: ResultLimits,
 ) -> DetectionResult:
     """Outputs of a YOLOX tail for one frame to detections in source pixels, best first.
 
     GraphFailed if an output is missing, misshaped, or has a class count other than len(labels).
     """
-    classes = _head(outputs, STRIDES[0]).shape[0] - FIRST_CLASS
-    if classes != len(labels):
-        raise GraphFailed(
-            f"the tail scores {classes} classes, the manifest labels {len(labels)}; re-export it"
-        )
-    candidates = decode_yolox(outputs, score_threshold)
-    final = suppress_overlaps(candidates, iou_threshold, max_detections)
+    check_labels(class_count(outputs), labels)
+    candidates = decode_yolox(outputs, limits.score_threshold)
+    final = suppress_overlaps(candidates, limits.iou_threshold, limits.max_detections)
     corners = boxes_to_source(final.boxes, size).tolist()
     return DetectionResult(
         tuple(
@@ -109,6 +105,11 @@ def yolox(
             )
         )
     )
+
+
+def class_count(outputs: Mapping[str, NDArray[np.float32]]) -> int:
+    """How many classes the outputs score; GraphFailed if they are no YOLOX outputs."""
+    return int(_head(outputs, STRIDES[0]).shape[0]) - FIRST_CLASS
 
 
 def _head(outputs: Mapping[str, NDArray[np.float32]], stride: int) -> NDArray[np.float32]:

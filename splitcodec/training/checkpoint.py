@@ -43,12 +43,27 @@ def save_checkpoint(
         parameters = (p for group in optimiser.param_groups for p in group["params"])
         for i, state in enumerate(map(optimiser.state.get, parameters)):
             if state:  # a parameter that never had a gradient has none
-                tensors[f"adam/{i}/mean"], tensors[f"adam/{i}/square"] = state["exp_avg"], state["exp_avg_sq"]
+                tensors[f"adam/{i}/mean"] = state["exp_avg"].contiguous()
+                tensors[f"adam/{i}/square"] = state["exp_avg_sq"].contiguous()
     partial = path.with_suffix(".partial")
     save_file(
         tensors, str(partial), metadata={"steps": json.dumps(done.steps), "seconds": json.dumps(done.seconds)}
     )
     os.replace(partial, path)
+
+
+def module_names(path: Path) -> set[str]:
+    """Names of the modules a checkpoint holds."""
+    with safe_open(str(path), framework="pt") as file:
+        return {key.partition("/")[0] for key in file.keys()}  # noqa: SIM118 (not iterable)
+
+
+def fits(path: Path, name: str, module: nn.Module) -> bool:
+    """True if a module of the checkpoint has exactly this one's tensors and shapes."""
+    with safe_open(str(path), framework="pt") as file:
+        keys = [key for key in file.keys() if key.startswith(f"{name}/")]  # noqa: SIM118
+        stored = {key.removeprefix(f"{name}/"): tuple(file.get_slice(key).get_shape()) for key in keys}
+    return stored == {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
 def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
@@ -79,8 +94,8 @@ def resume(
         if f"adam/{i}/mean" in tensors:
             optimiser.state[parameter] = {
                 "step": torch.tensor(float(done.steps)),
-                "exp_avg": tensors[f"adam/{i}/mean"].to(parameter.device),
-                "exp_avg_sq": tensors[f"adam/{i}/square"].to(parameter.device),
+                "exp_avg": torch.empty_like(parameter).copy_(tensors[f"adam/{i}/mean"]),
+                "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"adam/{i}/square"]),
             }
-    average = [tensors[f"average/{i}"].to(p.device) for i, p in enumerate(parameters)]
+    average = [torch.empty_like(p).copy_(tensors[f"average/{i}"]) for i, p in enumerate(parameters)]
     return average, done

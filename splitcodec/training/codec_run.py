@@ -3,8 +3,8 @@
     splitcodec train codec --recipe nano --data photos-00.tar --teacher yolox.onnx --out runs/codec
 
 Loss per sample: lambda_k * bits per pixel + image_weight * MSE(x, x^) + feature_weight * feature_error(h, h^)
-+ deep_weight * deep_error through the frozen teacher's own layers behind the split. Recipe `nano` has no deep
-term; `nano-deep` goes on from it with one (Entropic Student distils layers 1-4, not the split alone).
++ aside_weight * the same for each teacher given with --also + deep_weight * deep_error through the frozen
+teacher's own layers behind the split (Entropic Student distils layers 1-4, not the split alone).
 """
 
 from __future__ import annotations
@@ -23,12 +23,31 @@ from splitcodec.models.prompts import TaskPrompt
 from splitcodec.models.sizes import SIZES, CodecSizes
 from splitcodec.models.transforms import FeatureAdapter, ImageExtractor
 from splitcodec.training.checkpoint import load_modules
-from splitcodec.training.loop import Run, StepResult, Trainer
+from splitcodec.training.loop import StepResult, Trainer
 from splitcodec.training.losses import deep_error, feature_error
-from splitcodec.training.photos import PhotoCrops, read_photos
+from splitcodec.training.ranks import join_ranks
 from splitcodec.training.recipes import Recipe
-from splitcodec.training.revive import revive_channels
-from splitcodec.training.teacher import YOLOX, SplitStatistics, Teacher, split_statistics
+from splitcodec.training.setting import (
+    STATISTICS_BATCHES,
+    Crops,
+    TeacherSetting,
+    TrainingInputs,
+    default_device,
+    on,
+    run_of,
+    teacher_setting,
+)
+from splitcodec.training.start import start_from_teacher
+from splitcodec.training.teacher import (
+    SplitStatistics,
+    Teacher,
+    TeacherSource,
+    TeacherSpec,
+    open_teacher,
+    split_statistics,
+)
+
+ASIDE_STRIDE = 2  # further teachers see one crop of each rate point: their heads cost more than the codec
 
 
 @dataclass(frozen=True)
@@ -53,15 +72,17 @@ class CodecParts:
         }
 
 
-def build_parts(sizes: CodecSizes, teacher_channels: int, device: torch.device) -> CodecParts:
+def build_parts(
+    sizes: CodecSizes, teacher_channels: int, device: torch.device, teacher_stride: int = 8
+) -> CodecParts:
     """Fresh networks; the prompt's last layers are zero, so it does nothing."""
     return CodecParts(
-        FeatureCodec(sizes).to(device),
-        RateGains(sizes).to(device),
-        HyperPrior(sizes).to(device),
-        ImageExtractor(sizes.feature_channels).to(device),
-        FeatureAdapter(sizes.feature_channels, teacher_channels).to(device),
-        TaskPrompt(sizes).to(device).requires_grad_(False),
+        on(device, FeatureCodec(sizes)),
+        on(device, RateGains(sizes)),
+        on(device, HyperPrior(sizes)),
+        on(device, ImageExtractor(sizes.feature_channels)),
+        on(device, FeatureAdapter(sizes.feature_channels, teacher_channels, teacher_stride)),
+        on(device, TaskPrompt(sizes).requires_grad_(False)),
     )
 
 
@@ -77,117 +98,115 @@ def rate_plan(recipe: Recipe, device: torch.device) -> tuple[Tensor, Tensor]:
     return order, torch.tensor(recipe.lambdas, device=device)[order]
 
 
-def default_device() -> torch.device:
-    """CUDA when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@dataclass(frozen=True)
-class TrainingInputs:
-    """Files a run reads, where it writes, and how long it may take.
-
-    start: weights of an earlier run to go on from.
-    """
-
-    photos: list[Path]
-    teacher_file: Path
-    folder: Path
-    max_minutes: float | None = None
-    start: Path | None = None
-    compiled: bool = True
-
-
 def train_codec(recipe: Recipe, inputs: TrainingInputs) -> None:
     """Run stage 1/1b; resumes from folder/checkpoint.safetensors, ends with folder/final.safetensors."""
     torch.manual_seed(recipe.seed)
     device = default_device()
     setting = teacher_setting(recipe, inputs, device)
-    parts = build_parts(SIZES[recipe.sizes], YOLOX.split_channels, device)
+    spec = setting.teacher.spec
+    parts = build_parts(SIZES[recipe.sizes], spec.split_channels, device, spec.stride)
+    asides = [Aside.of(source, setting.crops, parts.codec.sizes, device) for source in inputs.also]
+    trained = parts.trained() | {f"adapter_{aside.spec.task}": aside.adapter for aside in asides}
     if inputs.start is not None:
-        load_modules(inputs.start, parts.trained())
-    if recipe.revive:
-        revived = revive_channels(parts.codec, parts.gains, parts.prompt, setting.crops.next().to(device))
-        tqdm.write(f"revived {revived} of {parts.codec.sizes.latent_channels} latent channels")
-    points, lambdas = rate_plan(recipe, device)
-    pixels = recipe.crop * recipe.crop
-
-    def measure(image: Tensor, target: Tensor, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-        coded = parts.codec(image, points, parts.gains, parts.prompt, parts.hyper_prior)
-        picture = parts.extractor(coded.feature)
-        image_error = (picture - (image * (1.0 / 127.5) - 1.0)).square().mean(dim=(1, 2, 3))
-        feature = parts.adapter(coded.feature)
-        near = feature_error(feature, target, setting.statistics)
-        terms = {"bpp": coded.bits / pixels, "feature": near, "mse": image_error}
-        if recipe.deep_weight:
-            terms["deep"] = deep_error(setting.teacher.tail(feature), wanted, YOLOX.deep)
-        return terms
-
+        load_modules(inputs.start, trained)
+    elif recipe.from_teacher:
+        if not isinstance(inputs.teacher, Path):
+            raise TrainingError(f"recipe {recipe.name} starts g_a from a YOLOX file, not {inputs.teacher}")
+        crops = [setting.crops.next() for _ in range(STATISTICS_BATCHES)]
+        errors = start_from_teacher(parts.codec, parts.gains, setting.statistics, inputs.teacher, crops)
+        tqdm.write(f"g_a starts from {inputs.teacher.name}, expected feature errors {errors}")
+    measure = _stage1_terms(recipe, setting, parts, asides)
     run_measure = torch.compile(measure) if inputs.compiled else measure
     run_targets = setting.compiled_targets(inputs.compiled, deep=recipe.deep_weight > 0)
+    points, lambdas = rate_plan(recipe, device)
 
-    def step(rate_term: float) -> StepResult:
+    def step(rate_term: float, progress: float) -> StepResult:
         image = setting.crops.next().to(device)
         target, wanted = run_targets(image)
+        beside = [aside.target(image) for aside in asides]
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            terms = run_measure(image, target, wanted)
+            terms = run_measure(image, target, wanted, beside, progress < recipe.soft_share)
         loss = rate_term * lambdas * terms["bpp"] + recipe.feature_weight * terms["feature"]
         loss = loss + recipe.image_weight * terms["mse"]
-        if recipe.deep_weight:
-            loss = loss + recipe.deep_weight * terms["deep"]
+        for name, weight in (("aside", recipe.aside_weight), ("deep", recipe.deep_weight)):
+            if name in terms:
+                loss = loss + weight * terms[name]
         return StepResult(loss.mean(), {name: per_point(value, points) for name, value in terms.items()})
 
-    trained = parts.trained()
-    groups: list[dict[str, object]] = [{"params": trainable(trained), "lr": recipe.learning_rate}]
-    Trainer(run_of(recipe, inputs), trained, groups).train(step)
+    run = run_of(recipe, inputs, setting.photos)
+    Trainer(run, trained, codec_groups(recipe, parts.codec, trained)).train(step)
+
+
+Terms = dict[str, Tensor]
+
+
+def _stage1_terms(
+    recipe: Recipe, setting: TeacherSetting, parts: CodecParts, asides: list[Aside]
+) -> Callable[[Tensor, Tensor, Terms, list[Tensor], bool], Terms]:
+    points, _ = rate_plan(recipe, setting.statistics.variance.device)
+    pixels = recipe.crop * recipe.crop
+
+    def measure(image: Tensor, target: Tensor, wanted: Terms, beside: list[Tensor], soft: bool) -> Terms:
+        coded = parts.codec(image, points, parts.gains, parts.prompt, parts.hyper_prior, soft)
+        picture = parts.extractor(coded.feature)
+        feature = parts.adapter(coded.feature)
+        terms = {
+            "bpp": coded.bits / pixels,
+            "feature": feature_error(feature, target, setting.statistics),
+            "mse": (picture - (image * (1.0 / 127.5) - 1.0)).square().mean(dim=(1, 2, 3)),
+        }
+        for aside, other in zip(asides, beside, strict=True):
+            near = feature_error(aside.adapter(coded.feature[::ASIDE_STRIDE]), other, aside.statistics)
+            terms["aside"] = terms.get("aside", 0.0) + near.repeat_interleave(ASIDE_STRIDE)
+        if recipe.deep_weight:
+            terms["deep"] = deep_error(setting.teacher.tail(feature), wanted, setting.teacher.spec.deep)
+        return terms
+
+    return measure
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A further teacher in stage 1: what it reads must be in the codec's feature too."""
+
+    spec: TeacherSpec
+    teacher: Teacher
+    adapter: FeatureAdapter
+    statistics: SplitStatistics
+
+    @staticmethod
+    def of(source: TeacherSource, crops: Crops, sizes: CodecSizes, device: torch.device) -> Aside:
+        """Load it, measure its split tensor on some crops, make its adapter."""
+        teacher = open_teacher(source)
+        spec = teacher.spec
+        statistics = split_statistics(teacher, [crops.next() for _ in range(STATISTICS_BATCHES)])
+        statistics = statistics.to(device)
+        join_ranks().average([statistics.variance, statistics.sensitivity])
+        adapter = on(device, FeatureAdapter(sizes.feature_channels, spec.split_channels, spec.stride))
+        return Aside(spec, on(device, teacher), adapter, statistics)
+
+    @torch.no_grad()
+    def target(self, image: Tensor) -> Tensor:
+        """image (N, 3, S, S) -> its split tensor on every second crop."""
+        return self.teacher.split(image[::ASIDE_STRIDE])
+
+
+def codec_groups(
+    recipe: Recipe, codec: FeatureCodec, trained: dict[str, nn.Module]
+) -> list[dict[str, object]]:
+    """What the optimiser moves: everything trained, g_a at its own learning rate."""
+    head = trainable({"g_a": codec.g_a})
+    ids = {id(p) for p in head}
+    rest = [p for p in trainable(trained) if id(p) not in ids]
+    return [
+        {"params": rest, "lr": recipe.learning_rate},
+        {"params": head, "lr": recipe.learning_rate * recipe.head_rate},
+    ]
 
 
 def trainable(modules: dict[str, nn.Module]) -> list[nn.Parameter]:
     """Parameters that learn, in the order of the modules."""
     return [p for module in modules.values() for p in module.parameters() if p.requires_grad]
-
-
-def run_of(recipe: Recipe, inputs: TrainingInputs) -> Run:
-    """The loop's settings from a recipe and what the command line gave."""
-    return Run(
-        inputs.folder,
-        recipe.steps,
-        recipe.batch,
-        inputs.max_minutes,
-        recipe.warm_up_share,
-        recipe.name,
-        recipe.seed,
-        inputs.start,
-    )
-
-
-@dataclass(frozen=True)
-class TeacherSetting:
-    """The frozen teacher, the crops it is shown, and what its split tensor looks like on them."""
-
-    teacher: Teacher
-    crops: PhotoCrops
-    statistics: SplitStatistics
-
-    def compiled_targets(
-        self, compiled: bool, deep: bool
-    ) -> Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]:
-        """image -> the split tensor and, if `deep`, everything behind it; no gradients."""
-
-        @torch.no_grad()
-        def targets(image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-            target = self.teacher.split(image)
-            return target, self.teacher.tail(target) if deep else {}
-
-        return torch.compile(targets) if compiled else targets
-
-
-def teacher_setting(recipe: Recipe, inputs: TrainingInputs, device: torch.device) -> TeacherSetting:
-    """Load photos and teacher; measure the split tensor's statistics on 12 batches."""
-    teacher = Teacher(inputs.teacher_file, YOLOX)
-    crops = PhotoCrops(read_photos(inputs.photos), recipe.crop, recipe.batch, recipe.seed)
-    measured = split_statistics(teacher, [crops.next() for _ in range(12)])
-    statistics = SplitStatistics(measured.variance.to(device), measured.sensitivity.to(device))
-    return TeacherSetting(teacher.to(device), crops, statistics)
 
 
 def per_point(values: Tensor, points: Tensor) -> list[float]:

@@ -10,7 +10,10 @@ RUN_FILE = "run.json"
 
 
 class RunSummary(BaseModel):
-    """One finished run. seconds: of training; after: the run whose weights it started from."""
+    """One finished run. seconds: of training; after: the run whose weights it started from.
+
+    batch: crops per step over all processes; step_seconds: median; peak_bytes: see cost.StepCost.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,6 +23,8 @@ class RunSummary(BaseModel):
     batch: int
     seconds: float
     machine: str
+    step_seconds: float | None = None
+    peak_bytes: int | None = None
     after: RunSummary | None = None
 
     def line(self) -> list[RunSummary]:

@@ -16,7 +16,9 @@ from tqdm import tqdm
 from splitcodec.errors import TrainingError
 from splitcodec.provenance import cpu_name
 from splitcodec.training.checkpoint import Progress, resume, save_checkpoint
+from splitcodec.training.cost import StepClock, StepCost
 from splitcodec.training.history import RunSummary, read_summary, write_summary
+from splitcodec.training.ranks import join_ranks
 
 AVERAGE_DECAY = 0.998
 CLIP = 1.0
@@ -34,7 +36,10 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, length and bounds. max_minutes shortens it; the schedule then still runs to its end."""
+    """A run's folder, length and bounds. max_minutes shortens it; the schedule then still runs to its end.
+
+    epoch: steps after which a check, if there is one, is asked whether to go on.
+    """
 
     folder: Path
     steps: int
@@ -44,6 +49,7 @@ class Run:
     recipe: str = ""
     seed: int = 0
     start: Path | None = None  # checkpoint the weights came from
+    epoch: int | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -78,52 +84,89 @@ class Schedule:
 
 
 class Trainer:
-    """Adam with clipping and a weight average over the parameters of named modules."""
+    """Adam with clipping and a weight average over the parameters of named modules.
+
+    In several processes (ranks.py) each takes the mean gradient, and the first one writes.
+    """
 
     def __init__(self, run: Run, modules: dict[str, nn.Module], groups: list[dict[str, object]]) -> None:
         run.folder.mkdir(parents=True, exist_ok=True)
-        self._run, self._modules = run, modules
+        self._run, self._modules, self._ranks = run, modules, join_ranks()
         self._optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
         self._parameters = [p for group in self._optimiser.param_groups for p in group["params"]]
         self._base_rates = [group["lr"] for group in self._optimiser.param_groups]
+        state = [value for module in modules.values() for value in module.state_dict().values()]
+        self._ranks.copy_first(state)
         self._average = [p.detach().clone() for p in self._parameters]
         self._done = Progress(0, 0.0)
+        self._clock = StepClock()
         if run.checkpoint.exists():
             self._average, self._done = resume(run.checkpoint, modules, self._optimiser, self._parameters)
 
-    def train(self, step_fn: Callable[[float], StepResult]) -> None:
-        """Run step_fn(weight of the rate term) to the end; leaves averaged weights in final.safetensors."""
+    def train(
+        self, step_fn: Callable[[float, float], StepResult], check: Callable[[], float] | None = None
+    ) -> None:
+        """Run step_fn(weight of the rate term, progress 0..1) to the end.
+
+        check: a loss on other pictures, asked for after each epoch; the run ends when it no longer falls.
+        Leaves averaged weights in final.safetensors.
+        """
         schedule = Schedule(self._run, self._done)
-        step, saved = self._done.steps, time.monotonic()
+        step, saved, best = self._done.steps, time.monotonic(), math.inf
+        first = self._ranks.is_first
         with (
             (self._run.folder / "log.jsonl").open("a") as log,
-            tqdm(total=self._run.steps, initial=step) as bar,
+            tqdm(total=self._run.steps, initial=step, disable=not first) as bar,
         ):
-            while (progress := schedule.progress(step)) < 1.0:
+            while (progress := self._agreed(schedule.progress(step))) < 1.0:
                 result = self._update(step_fn, schedule, progress, step)
-                if step % LOG_EVERY == 0:
+                if step % LOG_EVERY == 0 and first:
                     log.write(json.dumps({"step": step, "progress": round(progress, 4), **result.log}) + "\n")
                     log.flush()
                 step += 1
                 bar.update(1)
-                if time.monotonic() - saved > SAVE_EVERY_S:
+                self._clock.tick()
+                if first and time.monotonic() - saved > SAVE_EVERY_S:
                     self._save(Progress(step, schedule.seconds))
                     saved = time.monotonic()
+                if check is not None and self._run.epoch and step % self._run.epoch == 0:
+                    before, best = best, self._checked(check, step, best)
+                    if best >= before:
+                        break
         self._finish(Progress(step, schedule.seconds))
 
+    def _checked(self, check: Callable[[], float], step: int, best: float) -> float:
+        """The loss on pictures held out, the same for every process."""
+        found = self._mean(check())
+        if self._ranks.is_first:
+            tqdm.write(f"step {step}: loss {found:.5f} on the validation crops, {best:.5f} an epoch before")
+        return found
+
+    def _agreed(self, progress: float) -> float:
+        """The first process's clock decides where a run bounded by time stands."""
+        if self._run.max_minutes is None:
+            return progress
+        return self._ranks.first_says(progress, self._parameters[0].device)
+
+    def _mean(self, value: float) -> float:
+        told = torch.tensor([value], device=self._parameters[0].device)
+        self._ranks.average([told])
+        return float(told)
+
     def _update(
-        self, step_fn: Callable[[float], StepResult], schedule: Schedule, progress: float, step: int
+        self, step_fn: Callable[[float, float], StepResult], schedule: Schedule, progress: float, step: int
     ) -> StepResult:
         for group, rate in zip(self._optimiser.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * schedule.rate(progress)
-        result = step_fn(schedule.rate_term(progress))
-        if not torch.isfinite(result.loss):
+        result = step_fn(schedule.rate_term(progress), progress)
+        if not math.isfinite(self._mean(float(result.loss.detach()))):
             raise TrainingError(
                 f"the loss of step {step} is {float(result.loss.detach())}; the last checkpoint is sound: "
                 "lower the recipe's learning rate and start again"
             )
         self._optimiser.zero_grad(set_to_none=True)
         result.loss.backward()
+        self._ranks.average([p.grad for p in self._parameters if p.grad is not None])
         torch.nn.utils.clip_grad_norm_(self._parameters, CLIP)
         self._optimiser.step()
         with torch.no_grad():
@@ -135,22 +178,33 @@ class Trainer:
         save_checkpoint(self._run.checkpoint, self._modules, self._optimiser, self._average, done)
 
     def _finish(self, done: Progress) -> None:
-        self._save(done)
+        cost = self._clock.cost()
+        first = self._ranks.is_first
+        if first:
+            self._save(done)
         with torch.no_grad():
             for parameter, value in zip(self._parameters, self._average, strict=True):
                 parameter.copy_(value)
-        save_checkpoint(self._run.folder / "final.safetensors", self._modules, None, [], done)
+        if first:
+            save_checkpoint(self._run.folder / "final.safetensors", self._modules, None, [], done)
+            write_summary(self._run.folder, self._summary(done, cost))
+            tqdm.write(f"{self._run.recipe}: {done.steps} steps" + (f", {cost}" if cost else ""))
+        self._ranks.first_says(0.0, self._parameters[0].device)  # nobody leaves before the files are there
+
+    def _summary(self, done: Progress, cost: StepCost | None) -> RunSummary:
         machine = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
-        summary = RunSummary(
+        count = self._ranks.count
+        return RunSummary(
             recipe=self._run.recipe,
             seed=self._run.seed,
             steps=done.steps,
-            batch=self._run.batch,
+            batch=self._run.batch * count,
             seconds=round(done.seconds, 1),
-            machine=machine,
+            machine=machine if count == 1 else f"{count} x {machine}",
+            step_seconds=None if cost is None else round(cost.seconds, 4),
+            peak_bytes=None if cost is None else cost.peak_bytes,
             after=None if self._run.start is None else read_summary(self._run.start),
         )
-        write_summary(self._run.folder, summary)
 
 
 def _cpu() -> str:

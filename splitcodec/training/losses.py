@@ -1,6 +1,7 @@
 """The loss terms, each a named function of plain tensors, tested against hand-worked values.
 
-Numbers in brackets are the equations of Parallel Task-Prompts ICM (Shen & Liu). The paper's detector has
+Numbers in brackets are the equations of Parallel Task-Prompts ICM (Shen & Liu). Eq. (4), the KL of two
+softmax distributions, serves segmentation per pixel and classification per picture. The paper's detector has
 anchors and boxes with IoU > 0.5; an anchor-free head has cells, so the teacher's objectness says how much a
 cell counts, and N_b is the sum of it. Classes and objectness are independent sigmoids: KL and cross-entropy
 are per-class Bernoulli.
@@ -35,8 +36,11 @@ def feature_error(feature: Tensor, target: Tensor, statistics: SplitStatistics) 
 def deep_error(
     student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], names: tuple[str, ...]
 ) -> Tensor:
-    """Mean over inner tensors of the normalised MSE, per sample (N,); Entropic Student compares them too."""
-    terms = []
+    """Mean over inner tensors of the normalised MSE, per sample (N,); Entropic Student compares them too.
+
+    0 without any name.
+    """
+    terms = [torch.zeros(len(value)).to(value) for value in list(student.values())[:1] if not names]
     for name in names:
         target = teacher[name]
         variance = target.var(dim=(0, 2, 3), keepdim=True) + 1e-4
@@ -50,6 +54,62 @@ def bernoulli_kl(student_logit: Tensor, teacher_logit: Tensor) -> Tensor:
     cross = F.binary_cross_entropy_with_logits(student_logit, p, reduction="none")
     own = F.binary_cross_entropy_with_logits(teacher_logit, p, reduction="none")
     return cross - own
+
+
+def softmax_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """(4): KL(teacher || student) of class distributions, mean over places, per sample (N,).
+
+    Logits (N, K) or (N, K, h, w).
+    """
+    own = F.log_softmax(teacher, dim=1)
+    kl = (own.exp() * (own - F.log_softmax(student, dim=1))).sum(dim=1)
+    return kl.flatten(1).mean(dim=1) if kl.dim() > 1 else kl
+
+
+def pseudo_label_entropy(student: Tensor, teacher: Tensor) -> Tensor:
+    """(6) with the teacher's best class for the missing label: cross-entropy, mean over places, (N,)."""
+    entropy = F.cross_entropy(student, teacher.argmax(dim=1), reduction="none")
+    return entropy.flatten(1).mean(dim=1) if entropy.dim() > 1 else entropy
+
+
+def output_errors(
+    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], spec: TeacherSpec
+) -> dict[str, Tensor]:
+    """The terms on a task's outputs by name, each per sample (N,): (1) or (2) without rate and feature."""
+    if spec.anchored:
+        return anchor_errors(*(out[name] for name in spec.outputs for out in (student, teacher)))
+    if spec.levels:
+        objectness, classes, boxes = detection_errors(student, teacher, spec)
+        return {"obj": objectness, "cls": classes, "box": boxes}
+    (name,) = spec.outputs
+    return {
+        "kl": softmax_kl(student[name], teacher[name]),
+        "pce": pseudo_label_entropy(student[name], teacher[name]),
+    }
+
+
+def anchor_errors(
+    student_logits: Tensor, teacher_logits: Tensor, student_deltas: Tensor, teacher_deltas: Tensor
+) -> dict[str, Tensor]:
+    """RetinaNet's terms without labels, per sample (N,), divided by N_b + 1.
+
+    Logits (N, A, K), deltas (N, A, 4). What an anchor counts is the teacher's best class probability, N_b is
+    the sum of it. kl: Bernoulli KL per class of what counts; focal: over all anchors, so that background is
+    trained too, the focal loss with the teacher's probability as soft target (quality focal loss, Li et al.
+    2020); box: smooth L1 of the encoded deltas.
+    """
+    wanted = torch.sigmoid(teacher_logits)
+    confidence = wanted.amax(dim=2)
+    scale = 1.0 / (confidence.sum(dim=1) + 1.0)
+    divergence = bernoulli_kl(student_logits, teacher_logits)
+    gap = (torch.sigmoid(student_logits) - wanted).square()
+    cross = F.binary_cross_entropy_with_logits(student_logits, wanted, reduction="none")
+    distance = F.smooth_l1_loss(student_deltas, teacher_deltas, reduction="none", beta=BOX_BETA)
+    return {
+        "kl": (confidence * divergence.sum(dim=2)).sum(dim=1) * scale,
+        "focal": (gap * cross).sum(dim=(1, 2)) * scale,
+        "box": (confidence * distance.sum(dim=2)).sum(dim=1) * scale,
+    }
 
 
 def detection_errors(

@@ -3,15 +3,18 @@
     splitcodec train prompt --codec final.safetensors --data photos-00.tar --teacher yolox.onnx --out runs/d
 
 Loss per sample: lambda_k * bits per pixel + feature_weight * feature_error(h, h^) + deep_weight * deep_error
-+ head_weight * (objectness + classes + boxes), all against the frozen teacher (no labels are used).
++ head_weight * the terms on the task's outputs, all against the frozen teacher (no labels are used); with
+`--losses paper` the paper's (1) or (2), which needs COCO labels (task_terms.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from splitcodec.errors import TrainingError
@@ -19,33 +22,45 @@ from splitcodec.models.codec import FeatureCodec, HyperPrior, RateGains
 from splitcodec.models.prompts import TaskPrompt
 from splitcodec.models.sizes import SIZES, CodecSizes
 from splitcodec.models.transforms import FeatureAdapter
-from splitcodec.training.checkpoint import load_modules
-from splitcodec.training.codec_run import (
+from splitcodec.training.adapter_start import fit_adapter
+from splitcodec.training.checkpoint import fits, load_modules, module_names
+from splitcodec.training.codec_run import build_parts, per_point, rate_plan, trainable
+from splitcodec.training.cut import NamedOutputs
+from splitcodec.training.labels import Truth
+from splitcodec.training.loop import StepResult, Trainer
+from splitcodec.training.pixels import PixelAdapter, Student
+from splitcodec.training.recipes import Recipe
+from splitcodec.training.setting import (
+    STATISTICS_BATCHES,
+    TeacherSetting,
     TrainingInputs,
-    build_parts,
     default_device,
-    per_point,
-    rate_plan,
+    draw,
+    on,
     run_of,
     teacher_setting,
-    trainable,
+    validation_batches,
 )
-from splitcodec.training.loop import StepResult, Trainer
-from splitcodec.training.losses import deep_error, detection_errors, feature_error
-from splitcodec.training.recipes import Recipe
-from splitcodec.training.teacher import YOLOX, NamedOutputs, new_tail
+from splitcodec.training.task_terms import terms_of, weighted
+from splitcodec.training.teacher import TeacherSource, TeacherSpec, new_tail, open_teacher, spec_of
+
+HYPER_GROUPS = ("h_a", "h_s_mean", "h_s_scale")
+# Which of stage 1's adapters a task goes on from; if the run had none, one is fitted.
+STAGE1_ADAPTERS = {"detect": "adapter", "segment": "adapter_segment", "classify": "adapter_classify"}
 
 
 @dataclass(frozen=True)
 class TaskParts:
     """A frozen codec and everything stage 2 trains."""
 
+    spec: TeacherSpec
     codec: FeatureCodec
     prompt: TaskPrompt
     gains: RateGains
     hyper_prior: HyperPrior
-    adapter: FeatureAdapter
+    adapter: FeatureAdapter | PixelAdapter
     tail: NamedOutputs
+    is_new_to_codec: bool  # stage 1 did not see this teacher
 
     def trained(self) -> dict[str, nn.Module]:
         """Checkpoint name -> module."""
@@ -58,14 +73,41 @@ class TaskParts:
         }
 
 
-def task_parts(sizes: CodecSizes, codec_file: Path, teacher_file: Path, device: torch.device) -> TaskParts:
-    """Stage 1's codec, frozen; its gains, z densities and adapter to go on from; the teacher's tail."""
-    parts = build_parts(sizes, YOLOX.split_channels, device)
-    load_modules(codec_file, parts.trained())
-    tail = new_tail(teacher_file, YOLOX).to(device)
+def task_parts(
+    sizes: CodecSizes,
+    codec_file: Path,
+    teacher: TeacherSource,
+    device: torch.device,
+    student: Student = "feature",
+) -> TaskParts:
+    """Stage 1's codec, frozen; its gains, z densities and adapter to go on from; the teacher's tail.
+
+    A `pixels` student keeps stage 1's extractor in place of the adapter, and its tail stays the teacher's.
+    """
+    spec = spec_of(teacher)
+    parts = build_parts(sizes, spec.split_channels, device, spec.stride)
+    stored = module_names(codec_file)
+    modules = parts.trained()
+    adapter = modules.pop("adapter")
+    load_modules(codec_file, modules)
+    name = STAGE1_ADAPTERS.get(spec.task, "")
+    known = name in stored and fits(codec_file, name, adapter)
+    if known:
+        load_modules(codec_file, {name: adapter})
+    tail = on(device, new_tail(teacher))
     codec = parts.codec.requires_grad_(False)
     prompt = parts.prompt.requires_grad_(True)
-    return TaskParts(codec, prompt, parts.gains, parts.hyper_prior, parts.adapter, tail)
+    reader: FeatureAdapter | PixelAdapter = parts.adapter
+    if student == "pixels":
+        reader = on(device, PixelAdapter(parts.extractor, open_teacher(teacher).split))
+        tail.requires_grad_(False)
+    return TaskParts(spec, codec, prompt, parts.gains, parts.hyper_prior, reader, tail, not known)
+
+
+def student_of(task_file: Path) -> Student:
+    """Which form of student a stage 2 run trained."""
+    with safe_open(str(task_file), framework="pt") as file:
+        return "pixels" if "adapter/extractor.conv0.weight" in file.keys() else "feature"  # noqa: SIM118
 
 
 def train_prompt(recipe: Recipe, inputs: TrainingInputs) -> None:
@@ -77,46 +119,97 @@ def train_prompt(recipe: Recipe, inputs: TrainingInputs) -> None:
     torch.manual_seed(recipe.seed)
     device = default_device()
     setting = teacher_setting(recipe, inputs, device)
-    parts = task_parts(SIZES[recipe.sizes], inputs.start, inputs.teacher_file, device)
+    parts = task_parts(SIZES[recipe.sizes], inputs.start, inputs.teacher, device, inputs.student)
+    prepare_prompt(recipe, parts.prompt)
+    if recipe.tail_rate == 0.0:
+        parts.tail.requires_grad_(False)
+    if parts.is_new_to_codec:
+        start_adapter(parts, setting, recipe)
+    step = step_of(recipe, inputs, setting, parts)
+    check = None
+    if inputs.validation:
+        held_out = validation_batches(recipe, inputs)
+        check = lambda: validation_loss(step, held_out)  # noqa: E731
+    trainer = Trainer(
+        run_of(recipe, inputs, setting.photos), parts.trained(), parameter_groups(recipe, parts)
+    )
+    trainer.train(lambda rate_term, progress: step(rate_term, *draw(setting.crops)), check)
+
+
+Step = Callable[[float, Tensor, Truth | None], StepResult]
+
+
+def step_of(recipe: Recipe, inputs: TrainingInputs, setting: TeacherSetting, parts: TaskParts) -> Step:
+    """weight of the rate term, crops, their labels if the losses need them -> the loss and its terms."""
+    device = setting.statistics.variance.device
     points, lambdas = rate_plan(recipe, device)
+    terms = terms_of(recipe, parts.spec, setting.statistics)
     pixels = recipe.crop * recipe.crop
 
-    def measure(image: Tensor, target: Tensor, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    def measure(
+        image: Tensor, target: Tensor, wanted: dict[str, Tensor], truth: Truth | None
+    ) -> dict[str, Tensor]:
         coded = parts.codec(image, points, parts.gains, parts.prompt, parts.hyper_prior)
         feature = parts.adapter(coded.feature)
-        outputs = parts.tail(feature)
-        objectness, classes, boxes = detection_errors(outputs, wanted, YOLOX)
-        return {
-            "bpp": coded.bits / pixels,
-            "feature": feature_error(feature, target, setting.statistics),
-            "deep": deep_error(outputs, wanted, YOLOX.deep),
-            "obj": objectness,
-            "cls": classes,
-            "box": boxes,
-        }
+        return {"bpp": coded.bits / pixels, **terms(feature, target, parts.tail(feature), wanted, truth)}
 
     run_measure = torch.compile(measure) if inputs.compiled else measure
     run_targets = setting.compiled_targets(inputs.compiled, deep=True)
 
-    def step(rate_term: float) -> StepResult:
-        image = setting.crops.next().to(device)
+    def step(rate_term: float, image: Tensor, truth: Truth | None) -> StepResult:
+        image = image.to(device)
         target, wanted = run_targets(image)
+        labels = None if truth is None else truth.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            terms = run_measure(image, target, wanted)
-        head = terms["obj"] + terms["cls"] + terms["box"]
-        loss = rate_term * lambdas * terms["bpp"] + recipe.feature_weight * terms["feature"]
-        loss = loss + recipe.deep_weight * terms["deep"] + recipe.head_weight * head
-        return StepResult(loss.mean(), {name: per_point(value, points) for name, value in terms.items()})
+            found = run_measure(image, target, wanted, labels)
+        loss = rate_term * lambdas * found["bpp"] + weighted(recipe, found)
+        return StepResult(loss.mean(), {name: per_point(value, points) for name, value in found.items()})
 
-    Trainer(run_of(recipe, inputs), parts.trained(), parameter_groups(recipe, parts)).train(step)
+    return step
+
+
+@torch.no_grad()
+def validation_loss(step: Step, batches: list[tuple[Tensor, Truth | None]]) -> float:
+    """Mean loss of the networks as they are, with the rate at full weight."""
+    return sum(float(step(1.0, *batch).loss) for batch in batches) / len(batches)
+
+
+@torch.no_grad()
+def start_adapter(parts: TaskParts, setting: TeacherSetting, recipe: Recipe) -> None:
+    """Fit a feature student's adapter to what the codec decodes before the first step."""
+    if not isinstance(parts.adapter, FeatureAdapter):
+        return
+    points, _ = rate_plan(recipe, setting.statistics.variance.device)
+    images = (setting.crops.next().to(points.device) for _ in range(STATISTICS_BATCHES))
+    fit_adapter(
+        parts.adapter,
+        (
+            (
+                parts.codec(image, points, parts.gains, parts.prompt, parts.hyper_prior).feature,
+                setting.teacher.split(image),
+            )
+            for image in images
+        ),
+    )
+
+
+@torch.no_grad()
+def prepare_prompt(recipe: Recipe, prompt: TaskPrompt) -> None:
+    """What an ablation changes about the prompts before the first step."""
+    if recipe.all_zero_start:
+        for parameter in prompt.parameters():
+            parameter.zero_()
+    if not recipe.hyper_prompts:
+        for group in HYPER_GROUPS:
+            prompt.branches[group].requires_grad_(False)  # its last convolution is zero and stays so
 
 
 def parameter_groups(recipe: Recipe, parts: TaskParts) -> list[dict[str, object]]:
     """What the optimiser moves: everything trained, the tail at its own learning rate."""
-    tail = list(parts.tail.parameters())
+    tail = trainable({"tail": parts.tail})
     ids = {id(p) for p in tail}
     fresh = [p for p in trainable(parts.trained()) if id(p) not in ids]
-    return [
-        {"params": fresh, "lr": recipe.learning_rate},
-        {"params": tail, "lr": recipe.learning_rate * recipe.tail_rate},
-    ]
+    groups: list[dict[str, object]] = [{"params": fresh, "lr": recipe.learning_rate}]
+    if tail:
+        groups.append({"params": tail, "lr": recipe.learning_rate * recipe.tail_rate})
+    return groups

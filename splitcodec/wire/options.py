@@ -27,7 +27,7 @@ def server_options(max_concurrent_streams: int) -> ChannelOptions:
     """Options for `grpc.aio.server`; `max_concurrent_streams` calls may run at once on one connection."""
     return (
         *_both_ends(),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _milliseconds(MIN_PING_INTERVAL_S)),
+        ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(MIN_PING_INTERVAL_S)),
         ("grpc.max_concurrent_streams", max_concurrent_streams),
         # Without this a second server on the same port starts too, and the kernel splits the calls between
         # them.

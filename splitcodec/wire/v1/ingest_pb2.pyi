@@ -8,16 +8,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("key", "capture_time_unix_nanos", "task", "bitstream")
+    __slots__ = ("key", "capture_time_unix_nanos", "task", "bitstream", "crc32c", "traceparent")
     KEY_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_TIME_UNIX_NANOS_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     BITSTREAM_FIELD_NUMBER: _ClassVar[int]
+    CRC32C_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     key: _results_pb2.FrameKey
     capture_time_unix_nanos: int
     task: str
     bitstream: bytes
-    def __init__(self, key: _Optional[_Union[_results_pb2.FrameKey, _Mapping]] = ..., capture_time_unix_nanos: _Optional[int] = ..., task: _Optional[str] = ..., bitstream: _Optional[bytes] = ...) -> None: ...
+    crc32c: int
+    traceparent: str
+    def __init__(self, key: _Optional[_Union[_results_pb2.FrameKey, _Mapping]] = ..., capture_time_unix_nanos: _Optional[int] = ..., task: _Optional[str] = ..., bitstream: _Optional[bytes] = ..., crc32c: _Optional[int] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class InferRequest(_message.Message):
     __slots__ = ("frame",)
@@ -60,13 +64,15 @@ class Rejection(_message.Message):
     def __init__(self, key: _Optional[_Union[_results_pb2.FrameKey, _Mapping]] = ..., code: _Optional[int] = ..., error: _Optional[str] = ..., message: _Optional[str] = ..., settled: _Optional[bool] = ...) -> None: ...
 
 class StreamResponse(_message.Message):
-    __slots__ = ("opened", "results", "rejections", "acks")
+    __slots__ = ("opened", "results", "rejections", "acks", "crc32c")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     REJECTIONS_FIELD_NUMBER: _ClassVar[int]
     ACKS_FIELD_NUMBER: _ClassVar[int]
+    CRC32C_FIELD_NUMBER: _ClassVar[int]
     opened: StreamOpened
     results: _containers.RepeatedCompositeFieldContainer[_results_pb2.TaskResult]
     rejections: _containers.RepeatedCompositeFieldContainer[Rejection]
     acks: _containers.RepeatedCompositeFieldContainer[_results_pb2.FrameKey]
-    def __init__(self, opened: _Optional[_Union[StreamOpened, _Mapping]] = ..., results: _Optional[_Iterable[_Union[_results_pb2.TaskResult, _Mapping]]] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[_results_pb2.FrameKey, _Mapping]]] = ...) -> None: ...
+    crc32c: int
+    def __init__(self, opened: _Optional[_Union[StreamOpened, _Mapping]] = ..., results: _Optional[_Iterable[_Union[_results_pb2.TaskResult, _Mapping]]] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[_results_pb2.FrameKey, _Mapping]]] = ..., crc32c: _Optional[int] = ...) -> None: ...

@@ -13,7 +13,7 @@ class ListPromptsRequest(_message.Message):
     def __init__(self, task: _Optional[str] = ...) -> None: ...
 
 class Prompt(_message.Message):
-    __slots__ = ("task", "pack", "codec_digest", "prompt_digest", "rate_points", "input_height", "input_width", "labels")
+    __slots__ = ("task", "pack", "codec_digest", "prompt_digest", "rate_points", "input_height", "input_width", "labels", "active", "published")
     TASK_FIELD_NUMBER: _ClassVar[int]
     PACK_FIELD_NUMBER: _ClassVar[int]
     CODEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,8 @@ class Prompt(_message.Message):
     INPUT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     INPUT_WIDTH_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_FIELD_NUMBER: _ClassVar[int]
     task: str
     pack: str
     codec_digest: bytes
@@ -30,10 +32,88 @@ class Prompt(_message.Message):
     input_height: int
     input_width: int
     labels: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, task: _Optional[str] = ..., pack: _Optional[str] = ..., codec_digest: _Optional[bytes] = ..., prompt_digest: _Optional[bytes] = ..., rate_points: _Optional[int] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
+    active: bool
+    published: bool
+    def __init__(self, task: _Optional[str] = ..., pack: _Optional[str] = ..., codec_digest: _Optional[bytes] = ..., prompt_digest: _Optional[bytes] = ..., rate_points: _Optional[int] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., active: _Optional[bool] = ..., published: _Optional[bool] = ...) -> None: ...
 
 class ListPromptsResponse(_message.Message):
     __slots__ = ("prompts",)
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     prompts: _containers.RepeatedCompositeFieldContainer[Prompt]
     def __init__(self, prompts: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ...) -> None: ...
+
+class PublishPromptHeader(_message.Message):
+    __slots__ = ("size", "sha256", "activate")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATE_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    sha256: bytes
+    activate: bool
+    def __init__(self, size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., activate: _Optional[bool] = ...) -> None: ...
+
+class PublishPromptRequest(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: PublishPromptHeader
+    chunk: bytes
+    def __init__(self, header: _Optional[_Union[PublishPromptHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class PublishPromptResponse(_message.Message):
+    __slots__ = ("prompt", "replaced_digest")
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    REPLACED_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    prompt: Prompt
+    replaced_digest: bytes
+    def __init__(self, prompt: _Optional[_Union[Prompt, _Mapping]] = ..., replaced_digest: _Optional[bytes] = ...) -> None: ...
+
+class ActivatePromptRequest(_message.Message):
+    __slots__ = ("task", "prompt_digest")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    prompt_digest: bytes
+    def __init__(self, task: _Optional[str] = ..., prompt_digest: _Optional[bytes] = ...) -> None: ...
+
+class ActivatePromptResponse(_message.Message):
+    __slots__ = ("prompt", "replaced_digest")
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    REPLACED_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    prompt: Prompt
+    replaced_digest: bytes
+    def __init__(self, prompt: _Optional[_Union[Prompt, _Mapping]] = ..., replaced_digest: _Optional[bytes] = ...) -> None: ...
+
+class RetirePromptRequest(_message.Message):
+    __slots__ = ("prompt_digest",)
+    PROMPT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    prompt_digest: bytes
+    def __init__(self, prompt_digest: _Optional[bytes] = ...) -> None: ...
+
+class RetirePromptResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchPromptsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchPromptsResponse(_message.Message):
+    __slots__ = ("prompts",)
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    prompts: _containers.RepeatedCompositeFieldContainer[Prompt]
+    def __init__(self, prompts: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ...) -> None: ...
+
+class FetchPromptRequest(_message.Message):
+    __slots__ = ("prompt_digest",)
+    PROMPT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    prompt_digest: bytes
+    def __init__(self, prompt_digest: _Optional[bytes] = ...) -> None: ...
+
+class FetchPromptResponse(_message.Message):
+    __slots__ = ("size", "chunk")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    chunk: bytes
+    def __init__(self, size: _Optional[int] = ..., chunk: _Optional[bytes] = ...) -> None: ...

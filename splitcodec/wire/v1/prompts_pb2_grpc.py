@@ -39,6 +39,31 @@ class PromptsStub:
                 request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptsRequest.SerializeToString,
                 response_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptsResponse.FromString,
                 _registered_method=True)
+        self.Publish = channel.stream_unary(
+                '/splitcodec.wire.v1.Prompts/Publish',
+                request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.PublishPromptRequest.SerializeToString,
+                response_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.PublishPromptResponse.FromString,
+                _registered_method=True)
+        self.Activate = channel.unary_unary(
+                '/splitcodec.wire.v1.Prompts/Activate',
+                request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptRequest.SerializeToString,
+                response_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptResponse.FromString,
+                _registered_method=True)
+        self.Retire = channel.unary_unary(
+                '/splitcodec.wire.v1.Prompts/Retire',
+                request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.RetirePromptRequest.SerializeToString,
+                response_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.RetirePromptResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/splitcodec.wire.v1.Prompts/Watch',
+                request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.WatchPromptsRequest.SerializeToString,
+                response_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.WatchPromptsResponse.FromString,
+                _registered_method=True)
+        self.Fetch = channel.unary_stream(
+                '/splitcodec.wire.v1.Prompts/Fetch',
+                request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptRequest.SerializeToString,
+                response_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptResponse.FromString,
+                _registered_method=True)
 
 
 class PromptsServicer:
@@ -50,6 +75,45 @@ class PromptsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Publish(self, request_iterator, context):
+        """A prompt pack, `header` first and then its bytes in chunks of at most 4 MiB. Everything is verified and warmed
+        before anything changes; a prompt that is already here is answered as if it had just come.
+        RESOURCE_EXHAUSTED: larger than the limit, or too many prompts; FAILED_PRECONDITION: made for another codec;
+        INVALID_ARGUMENT: not a sound prompt pack.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Activate(self, request, context):
+        """Makes a prompt the one that edges should use for its task. To roll back, activate the former one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Retire(self, request, context):
+        """Removes a published prompt that is not active. Frames made with it are refused from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """All prompts at once, and again after each change. The caller compares with what it has; nothing is lost when a
+        message is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Fetch(self, request, context):
+        """The prompt pack of any prompt of List.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PromptsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -57,6 +121,31 @@ def add_PromptsServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptsRequest.FromString,
                     response_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptsResponse.SerializeToString,
+            ),
+            'Publish': grpc.stream_unary_rpc_method_handler(
+                    servicer.Publish,
+                    request_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.PublishPromptRequest.FromString,
+                    response_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.PublishPromptResponse.SerializeToString,
+            ),
+            'Activate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Activate,
+                    request_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptRequest.FromString,
+                    response_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptResponse.SerializeToString,
+            ),
+            'Retire': grpc.unary_unary_rpc_method_handler(
+                    servicer.Retire,
+                    request_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.RetirePromptRequest.FromString,
+                    response_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.RetirePromptResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.WatchPromptsRequest.FromString,
+                    response_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.WatchPromptsResponse.SerializeToString,
+            ),
+            'Fetch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Fetch,
+                    request_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptRequest.FromString,
+                    response_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -86,6 +175,141 @@ class Prompts:
             '/splitcodec.wire.v1.Prompts/List',
             splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptsRequest.SerializeToString,
             splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Publish(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/splitcodec.wire.v1.Prompts/Publish',
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.PublishPromptRequest.SerializeToString,
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.PublishPromptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Activate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/splitcodec.wire.v1.Prompts/Activate',
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptRequest.SerializeToString,
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Retire(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/splitcodec.wire.v1.Prompts/Retire',
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.RetirePromptRequest.SerializeToString,
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.RetirePromptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/splitcodec.wire.v1.Prompts/Watch',
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.WatchPromptsRequest.SerializeToString,
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.WatchPromptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Fetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/splitcodec.wire.v1.Prompts/Fetch',
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptRequest.SerializeToString,
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n splitcodec/wire/v1/results.proto\x12\x12splitcodec.wire.v1\"7\n\x08\x46rameKey\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x04\"5\n\x03\x42ox\x12\n\n\x02x1\x18\x01 \x01(\x02\x12\n\n\x02y1\x18\x02 \x01(\x02\x12\n\n\x02x2\x18\x03 \x01(\x02\x12\n\n\x02y2\x18\x04 \x01(\x02\"a\n\tDetection\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63lass_id\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x02\x12$\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x17.splitcodec.wire.v1.Box\":\n\nDetections\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.splitcodec.wire.v1.Detection\"\xa8\x04\n\nTaskResult\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.splitcodec.wire.v1.FrameKey\x12\x1f\n\x17\x63\x61pture_time_unix_nanos\x18\x02 \x01(\x03\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x14\n\x0c\x63odec_digest\x18\x04 \x01(\x0c\x12\x15\n\rprompt_digest\x18\x05 \x01(\x0c\x12\x12\n\nrate_fixed\x18\x06 \x01(\r\x12\x11\n\tnum_bytes\x18\x07 \x01(\r\x12\x15\n\rsource_height\x18\x08 \x01(\r\x12\x14\n\x0csource_width\x18\t \x01(\r\x12\x16\n\x0enetwork_height\x18\n \x01(\r\x12\x15\n\rnetwork_width\x18\x0b \x01(\r\x12 \n\x18received_time_unix_nanos\x18\x0c \x01(\x03\x12 \n\x18\x66inished_time_unix_nanos\x18\r \x01(\x03\x12G\n\rstage_seconds\x18\x0e \x03(\x0b\x32\x30.splitcodec.wire.v1.TaskResult.StageSecondsEntry\x12\x0e\n\x06\x63ursor\x18\x0f \x01(\x04\x12\x34\n\ndetections\x18\x10 \x01(\x0b\x32\x1e.splitcodec.wire.v1.DetectionsH\x00\x1a\x33\n\x11StageSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06output\"=\n\x10GetResultRequest\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.splitcodec.wire.v1.FrameKey\"C\n\x11GetResultResponse\x12.\n\x06result\x18\x01 \x01(\x0b\x32\x1e.splitcodec.wire.v1.TaskResult\"\xc4\x01\n\x12ListResultsRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12 \n\x18\x63\x61ptured_from_unix_nanos\x18\x04 \x01(\x03\x12!\n\x19\x63\x61ptured_until_unix_nanos\x18\x05 \x01(\x03\x12\x11\n\tpage_size\x18\x06 \x01(\r\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\x14\n\x0cnewest_first\x18\x08 \x01(\x08\"_\n\x13ListResultsResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.splitcodec.wire.v1.TaskResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"o\n\x13WatchResultsRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x19\n\x0c\x61\x66ter_cursor\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x0f\n\r_after_cursor\"F\n\x14WatchResultsResponse\x12.\n\x06result\x18\x01 \x01(\x0b\x32\x1e.splitcodec.wire.v1.TaskResult2\x94\x02\n\x07Results\x12R\n\x03Get\x12$.splitcodec.wire.v1.GetResultRequest\x1a%.splitcodec.wire.v1.GetResultResponse\x12W\n\x04List\x12&.splitcodec.wire.v1.ListResultsRequest\x1a\'.splitcodec.wire.v1.ListResultsResponse\x12\\\n\x05Watch\x12\'.splitcodec.wire.v1.WatchResultsRequest\x1a(.splitcodec.wire.v1.WatchResultsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n splitcodec/wire/v1/results.proto\x12\x12splitcodec.wire.v1\"7\n\x08\x46rameKey\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x04\"5\n\x03\x42ox\x12\n\n\x02x1\x18\x01 \x01(\x02\x12\n\n\x02y1\x18\x02 \x01(\x02\x12\n\n\x02x2\x18\x03 \x01(\x02\x12\n\n\x02y2\x18\x04 \x01(\x02\"a\n\tDetection\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63lass_id\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x02\x12$\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x17.splitcodec.wire.v1.Box\":\n\nDetections\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.splitcodec.wire.v1.Detection\"<\n\nClassShare\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63lass_id\x18\x02 \x01(\r\x12\r\n\x05share\x18\x03 \x01(\x02\"\x88\x01\n\x0cSegmentation\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x13\n\x0brun_classes\x18\x03 \x03(\r\x12\x13\n\x0brun_lengths\x18\x04 \x03(\r\x12/\n\x07\x63lasses\x18\x05 \x03(\x0b\x32\x1e.splitcodec.wire.v1.ClassShare\"<\n\nClassScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63lass_id\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x02\"A\n\x0e\x43lassification\x12/\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1e.splitcodec.wire.v1.ClassScore\"\xa0\x05\n\nTaskResult\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.splitcodec.wire.v1.FrameKey\x12\x1f\n\x17\x63\x61pture_time_unix_nanos\x18\x02 \x01(\x03\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x14\n\x0c\x63odec_digest\x18\x04 \x01(\x0c\x12\x15\n\rprompt_digest\x18\x05 \x01(\x0c\x12\x12\n\nrate_fixed\x18\x06 \x01(\r\x12\x11\n\tnum_bytes\x18\x07 \x01(\r\x12\x15\n\rsource_height\x18\x08 \x01(\r\x12\x14\n\x0csource_width\x18\t \x01(\r\x12\x16\n\x0enetwork_height\x18\n \x01(\r\x12\x15\n\rnetwork_width\x18\x0b \x01(\r\x12 \n\x18received_time_unix_nanos\x18\x0c \x01(\x03\x12 \n\x18\x66inished_time_unix_nanos\x18\r \x01(\x03\x12G\n\rstage_seconds\x18\x0e \x03(\x0b\x32\x30.splitcodec.wire.v1.TaskResult.StageSecondsEntry\x12\x0e\n\x06\x63ursor\x18\x0f \x01(\x04\x12\x34\n\ndetections\x18\x10 \x01(\x0b\x32\x1e.splitcodec.wire.v1.DetectionsH\x00\x12\x38\n\x0csegmentation\x18\x11 \x01(\x0b\x32 .splitcodec.wire.v1.SegmentationH\x00\x12<\n\x0e\x63lassification\x18\x12 \x01(\x0b\x32\".splitcodec.wire.v1.ClassificationH\x00\x1a\x33\n\x11StageSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06output\"=\n\x10GetResultRequest\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.splitcodec.wire.v1.FrameKey\"C\n\x11GetResultResponse\x12.\n\x06result\x18\x01 \x01(\x0b\x32\x1e.splitcodec.wire.v1.TaskResult\"\xc4\x01\n\x12ListResultsRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12 \n\x18\x63\x61ptured_from_unix_nanos\x18\x04 \x01(\x03\x12!\n\x19\x63\x61ptured_until_unix_nanos\x18\x05 \x01(\x03\x12\x11\n\tpage_size\x18\x06 \x01(\r\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\x14\n\x0cnewest_first\x18\x08 \x01(\x08\"_\n\x13ListResultsResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.splitcodec.wire.v1.TaskResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"o\n\x13WatchResultsRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x19\n\x0c\x61\x66ter_cursor\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x0f\n\r_after_cursor\"F\n\x14WatchResultsResponse\x12.\n\x06result\x18\x01 \x01(\x0b\x32\x1e.splitcodec.wire.v1.TaskResult2\x94\x02\n\x07Results\x12R\n\x03Get\x12$.splitcodec.wire.v1.GetResultRequest\x1a%.splitcodec.wire.v1.GetResultResponse\x12W\n\x04List\x12&.splitcodec.wire.v1.ListResultsRequest\x1a\'.splitcodec.wire.v1.ListResultsResponse\x12\\\n\x05Watch\x12\'.splitcodec.wire.v1.WatchResultsRequest\x1a(.splitcodec.wire.v1.WatchResultsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,22 +41,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DETECTION']._serialized_end=265
   _globals['_DETECTIONS']._serialized_start=267
   _globals['_DETECTIONS']._serialized_end=325
-  _globals['_TASKRESULT']._serialized_start=328
-  _globals['_TASKRESULT']._serialized_end=880
-  _globals['_TASKRESULT_STAGESECONDSENTRY']._serialized_start=819
-  _globals['_TASKRESULT_STAGESECONDSENTRY']._serialized_end=870
-  _globals['_GETRESULTREQUEST']._serialized_start=882
-  _globals['_GETRESULTREQUEST']._serialized_end=943
-  _globals['_GETRESULTRESPONSE']._serialized_start=945
-  _globals['_GETRESULTRESPONSE']._serialized_end=1012
-  _globals['_LISTRESULTSREQUEST']._serialized_start=1015
-  _globals['_LISTRESULTSREQUEST']._serialized_end=1211
-  _globals['_LISTRESULTSRESPONSE']._serialized_start=1213
-  _globals['_LISTRESULTSRESPONSE']._serialized_end=1308
-  _globals['_WATCHRESULTSREQUEST']._serialized_start=1310
-  _globals['_WATCHRESULTSREQUEST']._serialized_end=1421
-  _globals['_WATCHRESULTSRESPONSE']._serialized_start=1423
-  _globals['_WATCHRESULTSRESPONSE']._serialized_end=1493
-  _globals['_RESULTS']._serialized_start=1496
-  _globals['_RESULTS']._serialized_end=1772
+  _globals['_CLASSSHARE']._serialized_start=327
+  _globals['_CLASSSHARE']._serialized_end=387
+  _globals['_SEGMENTATION']._serialized_start=390
+  _globals['_SEGMENTATION']._serialized_end=526
+  _globals['_CLASSSCORE']._serialized_start=528
+  _globals['_CLASSSCORE']._serialized_end=588
+  _globals['_CLASSIFICATION']._serialized_start=590
+  _globals['_CLASSIFICATION']._serialized_end=655
+  _globals['_TASKRESULT']._serialized_start=658
+  _globals['_TASKRESULT']._serialized_end=1330
+  _globals['_TASKRESULT_STAGESECONDSENTRY']._serialized_start=1269
+  _globals['_TASKRESULT_STAGESECONDSENTRY']._serialized_end=1320
+  _globals['_GETRESULTREQUEST']._serialized_start=1332
+  _globals['_GETRESULTREQUEST']._serialized_end=1393
+  _globals['_GETRESULTRESPONSE']._serialized_start=1395
+  _globals['_GETRESULTRESPONSE']._serialized_end=1462
+  _globals['_LISTRESULTSREQUEST']._serialized_start=1465
+  _globals['_LISTRESULTSREQUEST']._serialized_end=1661
+  _globals['_LISTRESULTSRESPONSE']._serialized_start=1663
+  _globals['_LISTRESULTSRESPONSE']._serialized_end=1758
+  _globals['_WATCHRESULTSREQUEST']._serialized_start=1760
+  _globals['_WATCHRESULTSREQUEST']._serialized_end=1871
+  _globals['_WATCHRESULTSRESPONSE']._serialized_start=1873
+  _globals['_WATCHRESULTSRESPONSE']._serialized_end=1943
+  _globals['_RESULTS']._serialized_start=1946
+  _globals['_RESULTS']._serialized_end=2222
 # @@protoc_insertion_point(module_scope)

@@ -46,8 +46,48 @@ class Detections(_message.Message):
     items: _containers.RepeatedCompositeFieldContainer[Detection]
     def __init__(self, items: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ...) -> None: ...
 
+class ClassShare(_message.Message):
+    __slots__ = ("label", "class_id", "share")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    CLASS_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    class_id: int
+    share: float
+    def __init__(self, label: _Optional[str] = ..., class_id: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
+
+class Segmentation(_message.Message):
+    __slots__ = ("height", "width", "run_classes", "run_lengths", "classes")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    RUN_CLASSES_FIELD_NUMBER: _ClassVar[int]
+    RUN_LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    run_classes: _containers.RepeatedScalarFieldContainer[int]
+    run_lengths: _containers.RepeatedScalarFieldContainer[int]
+    classes: _containers.RepeatedCompositeFieldContainer[ClassShare]
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., run_classes: _Optional[_Iterable[int]] = ..., run_lengths: _Optional[_Iterable[int]] = ..., classes: _Optional[_Iterable[_Union[ClassShare, _Mapping]]] = ...) -> None: ...
+
+class ClassScore(_message.Message):
+    __slots__ = ("label", "class_id", "score")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    CLASS_ID_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    class_id: int
+    score: float
+    def __init__(self, label: _Optional[str] = ..., class_id: _Optional[int] = ..., score: _Optional[float] = ...) -> None: ...
+
+class Classification(_message.Message):
+    __slots__ = ("classes",)
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    classes: _containers.RepeatedCompositeFieldContainer[ClassScore]
+    def __init__(self, classes: _Optional[_Iterable[_Union[ClassScore, _Mapping]]] = ...) -> None: ...
+
 class TaskResult(_message.Message):
-    __slots__ = ("key", "capture_time_unix_nanos", "task", "codec_digest", "prompt_digest", "rate_fixed", "num_bytes", "source_height", "source_width", "network_height", "network_width", "received_time_unix_nanos", "finished_time_unix_nanos", "stage_seconds", "cursor", "detections")
+    __slots__ = ("key", "capture_time_unix_nanos", "task", "codec_digest", "prompt_digest", "rate_fixed", "num_bytes", "source_height", "source_width", "network_height", "network_width", "received_time_unix_nanos", "finished_time_unix_nanos", "stage_seconds", "cursor", "detections", "segmentation", "classification")
     class StageSecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +111,8 @@ class TaskResult(_message.Message):
     STAGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     DETECTIONS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTATION_FIELD_NUMBER: _ClassVar[int]
+    CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
     key: FrameKey
     capture_time_unix_nanos: int
     task: str
@@ -87,7 +129,9 @@ class TaskResult(_message.Message):
     stage_seconds: _containers.ScalarMap[str, float]
     cursor: int
     detections: Detections
-    def __init__(self, key: _Optional[_Union[FrameKey, _Mapping]] = ..., capture_time_unix_nanos: _Optional[int] = ..., task: _Optional[str] = ..., codec_digest: _Optional[bytes] = ..., prompt_digest: _Optional[bytes] = ..., rate_fixed: _Optional[int] = ..., num_bytes: _Optional[int] = ..., source_height: _Optional[int] = ..., source_width: _Optional[int] = ..., network_height: _Optional[int] = ..., network_width: _Optional[int] = ..., received_time_unix_nanos: _Optional[int] = ..., finished_time_unix_nanos: _Optional[int] = ..., stage_seconds: _Optional[_Mapping[str, float]] = ..., cursor: _Optional[int] = ..., detections: _Optional[_Union[Detections, _Mapping]] = ...) -> None: ...
+    segmentation: Segmentation
+    classification: Classification
+    def __init__(self, key: _Optional[_Union[FrameKey, _Mapping]] = ..., capture_time_unix_nanos: _Optional[int] = ..., task: _Optional[str] = ..., codec_digest: _Optional[bytes] = ..., prompt_digest: _Optional[bytes] = ..., rate_fixed: _Optional[int] = ..., num_bytes: _Optional[int] = ..., source_height: _Optional[int] = ..., source_width: _Optional[int] = ..., network_height: _Optional[int] = ..., network_width: _Optional[int] = ..., received_time_unix_nanos: _Optional[int] = ..., finished_time_unix_nanos: _Optional[int] = ..., stage_seconds: _Optional[_Mapping[str, float]] = ..., cursor: _Optional[int] = ..., detections: _Optional[_Union[Detections, _Mapping]] = ..., segmentation: _Optional[_Union[Segmentation, _Mapping]] = ..., classification: _Optional[_Union[Classification, _Mapping]] = ...) -> None: ...
 
 class GetResultRequest(_message.Message):
     __slots__ = ("key",)

@@ -1,0 +1,234 @@
+"""The prompts of a running cloud: published, activated, retired, watched, fetched; kept over restarts.
+
+Changes happen one after another in one thread, so frames and other calls go on meanwhile. Each change is
+verified and warmed first, then on the disk, then live; a failure on the way leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cloud.metrics import CloudMetrics
+from cloud.runner import FrameRunner, PromptHost, ServedPrompt
+from splitcodec.errors import (
+    InvalidRequest,
+    PromptNotFound,
+    PromptStateError,
+    ServiceStopping,
+    SplitcodecError,
+    TooManyPrompts,
+)
+from splitcodec.packs.prompt_pack import load_prompt_pack
+from splitcodec.packs.shelf import PromptShelf
+from splitcodec.signing.trust import TrustStore
+
+log = logging.getLogger(__name__)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A prompt after a change, and the digest of the one it replaced: 8 bytes, or none."""
+
+    prompt: ServedPrompt
+    replaced: bytes
+
+
+class PromptCatalogue:
+    """Its coroutines belong to one event loop."""
+
+    def __init__(
+        self,
+        runner: FrameRunner,
+        shelf: PromptShelf,
+        metrics: CloudMetrics,
+        max_published: int,
+        trust: TrustStore | None,
+    ) -> None:
+        """trust: whose signatures count; None where no signature is asked for."""
+        self._runner = runner
+        self._shelf = shelf
+        self._metrics = metrics
+        self._max_published = max_published
+        self._trust = trust
+        self._published: dict[bytes, str] = {}
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="prompts")
+
+    async def open(self) -> None:
+        """Bring back what was published and activated before a restart; what no longer works is logged."""
+        await self._in_turn(self._restore)
+
+    def prompts(self) -> tuple[ServedPrompt, ...]:
+        """Every prompt served now, sorted by task and digest."""
+        return self._runner.prompts()
+
+    async def publish(self, place: Path, activate: bool) -> Change:
+        """Take the prompt pack at `place`, which is moved away; it is served when this returns.
+
+        SignatureError, PackMismatch, the PackError and PromptError families, TooManyPrompts,
+        StoreUnavailable: nothing has changed.
+        """
+        return await self._in_turn(lambda: self._publish(place, activate))
+
+    async def activate(self, task: str, prompt_digest: bytes) -> Change:
+        """Make a prompt the one that edges use. PromptNotFound, InvalidRequest (of another task)."""
+        return await self._in_turn(lambda: self._activate(task, prompt_digest))
+
+    async def retire(self, prompt_digest: bytes) -> None:
+        """Remove a published prompt. PromptNotFound, PromptStateError (active, or came with a pack)."""
+        await self._in_turn(lambda: self._retire(prompt_digest))
+
+    async def fetch(self, prompt_digest: bytes) -> bytes:
+        """The prompt pack of a prompt. PromptNotFound."""
+        return await self._in_turn(lambda: self._fetch(prompt_digest))
+
+    async def watch(self) -> AsyncIterator[tuple[ServedPrompt, ...]]:
+        """All prompts now, and again after each change. ServiceStopping when the service ends."""
+        while True:
+            changed = self._changed
+            yield self.prompts()
+            await changed.wait()
+            if self._stopping:
+                raise ServiceStopping("the service is stopping; connect again in a moment")
+
+    def end_watchers(self) -> None:
+        """Wake everyone who watches; they end with ServiceStopping."""
+        self._stopping = True
+        self._wake()
+
+    async def close(self) -> None:
+        """Finish the change in work and end the thread."""
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _in_turn(self, change: Callable[[], Value]) -> Value:
+        """Run a change in the thread; one whose caller went away is finished all the same."""
+        return await self._loop.run_in_executor(self._thread, change)
+
+    def _publish(self, place: Path, activate: bool) -> Change:
+        host = self._host()
+        pack = load_prompt_pack(place, host.codecs(), self._trust)
+        codec, digest = bytes.fromhex(pack.manifest.codec_digest)[:8], pack.prompt.wire_digest
+        if self._find(digest) is None:
+            self._check_room()
+            host.stage(pack)
+            try:
+                self._shelf.put(place, pack.prompt.digest)
+            except SplitcodecError:
+                host.retire(codec, digest)
+                raise
+            self._published[digest] = pack.prompt.digest
+        else:
+            host.stage(pack)  # refuses it if it says something else of the same prompt
+        if self._trust is not None:
+            self._trust.remember(pack.signer)
+        change = self._activate(pack.manifest.task, digest) if activate else Change(self._served(digest), b"")
+        log.info("prompt %s of task %s is published", digest.hex(), pack.manifest.task)
+        self._announce()
+        return change
+
+    def _activate(self, task: str, digest: bytes) -> Change:
+        try:
+            change = self._switch(task, digest)
+        except SplitcodecError as error:
+            self._metrics.prompt_swaps.labels(type(error).__name__).inc()
+            raise
+        self._metrics.prompt_swaps.labels("ok").inc()
+        log.info("prompt %s is active for task %s, before it %s", digest.hex(), task, change.replaced.hex())
+        self._announce()
+        return change
+
+    def _switch(self, task: str, digest: bytes) -> Change:
+        host, prompt = self._host(), self._served(digest)
+        if prompt.task != task:
+            raise InvalidRequest(
+                f"prompt {digest.hex()} is of task {prompt.task!r}, not of {task!r}; name the task it is of"
+            )
+        active = {(one.codec_digest, one.task): one.prompt_digest for one in self.prompts() if one.active}
+        self._shelf.save_active({**active, (prompt.codec_digest, task): digest})
+        replaced = host.activate(prompt.codec_digest, digest)
+        return Change(self._served(digest), replaced)
+
+    def _retire(self, digest: bytes) -> None:
+        host, prompt = self._host(), self._served(digest)
+        if not prompt.published:
+            raise PromptStateError(
+                f"prompt {digest.hex()} came with pack {prompt.pack} and stays with it; only published ones "
+                "can be retired"
+            )
+        host.retire(prompt.codec_digest, digest)
+        self._shelf.remove(self._published.pop(digest))
+        self._metrics.prompt_info.remove(prompt.task, digest.hex())
+        log.info("prompt %s of task %s is retired", digest.hex(), prompt.task)
+        self._announce()
+
+    def _fetch(self, digest: bytes) -> bytes:
+        published = self._published.get(digest)
+        return self._host().cut(digest) if published is None else self._shelf.place(published).read_bytes()
+
+    def _restore(self) -> None:
+        host = self._runner
+        if isinstance(host, PromptHost):
+            for place in self._shelf.places():
+                self._restore_one(host, place)
+            for (codec, task), digest in self._shelf.active().items():
+                try:
+                    host.activate(codec, digest)
+                except SplitcodecError as error:
+                    log.error("task %s starts with the prompt of its pack: %s", task, error)
+        self._announce()
+
+    def _restore_one(self, host: PromptHost, place: Path) -> None:
+        try:
+            trust = None if self._trust is None else self._trust.without_memory()
+            pack = load_prompt_pack(place, host.codecs(), trust)
+            host.stage(pack)
+        except SplitcodecError as error:
+            log.error("a published prompt is not served: %s", error)
+        else:
+            self._published[pack.prompt.wire_digest] = pack.prompt.digest
+
+    def _check_room(self) -> None:
+        if len(self._published) >= self._max_published:
+            raise TooManyPrompts(
+                f"{len(self._published)} published prompts are held, the limit is {self._max_published}; "
+                "retire one, or raise max_published_prompts"
+            )
+
+    def _host(self) -> PromptHost:
+        if not isinstance(self._runner, PromptHost):
+            raise PromptStateError(
+                "this cloud's networks do not take prompts while they run; deploy the pack that has them"
+            )
+        return self._runner
+
+    def _find(self, digest: bytes) -> ServedPrompt | None:
+        return next((prompt for prompt in self.prompts() if prompt.prompt_digest == digest), None)
+
+    def _served(self, digest: bytes) -> ServedPrompt:
+        prompt = self._find(digest)
+        if prompt is None:
+            held = ", ".join(f"{one.prompt_digest.hex()} ({one.task})" for one in self.prompts())
+            raise PromptNotFound(
+                f"no prompt {digest.hex()} is here; this cloud holds {held}: publish it first"
+            )
+        return prompt
+
+    def _announce(self) -> None:
+        """Show the prompts in the metrics and wake the watchers; runs in the thread."""
+        for prompt in self.prompts():
+            self._metrics.prompt_info.labels(prompt.task, prompt.prompt_digest.hex()).set(1)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

@@ -1,0 +1,81 @@
+"""All that the frames of one prompt need: the decoder of its codec, and the tail of its task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cloud.runner import ServedPrompt
+from cloud.tails import TaskTail
+from splitcodec.codec import FeatureDecoder
+from splitcodec.errors import GraphFailed, InvalidManifest, InvalidPrompt
+from splitcodec.packs import Pack, TaskSection
+from splitcodec.packs.prompt_pack import PromptPack
+from splitcodec.prompts import Prompt
+from splitcodec.tasks import ResultLimits
+
+
+@dataclass(frozen=True, eq=False)
+class TaskRoom:
+    """`source` is the pack that the prompt came with; None if it was published."""
+
+    pack_name: str
+    section: TaskSection
+    prompt: Prompt
+    decoder: FeatureDecoder
+    tail: TaskTail
+    source: Pack | None
+
+    @property
+    def task(self) -> str:
+        """The prompt's task."""
+        return self.prompt.task
+
+    @property
+    def key(self) -> tuple[bytes, bytes]:
+        """Codec and prompt digest, 8 bytes each, as in a bitstream header."""
+        return self.decoder.pack.wire_digest, self.prompt.wire_digest
+
+    def served(self, active: bool) -> ServedPrompt:
+        """What callers are told."""
+        codec_digest, prompt_digest = self.key
+        return ServedPrompt(
+            task=self.task,
+            pack=self.pack_name,
+            codec_digest=codec_digest,
+            prompt_digest=prompt_digest,
+            rate_points=self.decoder.pack.manifest.codec.rate_points,
+            input_height=self.section.input.height,
+            input_width=self.section.input.width,
+            labels=self.section.labels,
+            postprocess=self.section.postprocess,
+            active=active,
+            published=self.source is None,
+        )
+
+
+def pack_room(
+    pack: Pack, task: str, decoder: FeatureDecoder, engine: str, threads: int, limits: ResultLimits
+) -> TaskRoom:
+    """The room of a pack's own prompt, its tail opened. GraphFailed, InvalidManifest, PackDamaged."""
+    section = pack.task(task)
+    tail = TaskTail(task, section, pack.tail_bytes(task), engine, threads, limits)
+    return TaskRoom(pack.name, section, pack.prompt(task), decoder, tail, pack)
+
+
+def published_room(
+    pack: PromptPack, decoder: FeatureDecoder, engine: str, threads: int, limits: ResultLimits
+) -> TaskRoom:
+    """The room of a prompt pack, after an empty feature went through tail and postprocess.
+
+    InvalidPrompt: the tail does not open or run, or its outputs are not what the postprocess reads.
+    """
+    manifest = pack.manifest
+    try:
+        tail = TaskTail(manifest.task, manifest.section, pack.tail, engine, threads, limits)
+        tail.probe(decoder.pack.manifest.codec.feature_channels)
+    except (GraphFailed, InvalidManifest) as error:
+        digest = pack.prompt.digest[:16]
+        raise InvalidPrompt(
+            f"prompt {digest} of task {manifest.task} does not run here ({error}); the prompts in use stay"
+        ) from error
+    return TaskRoom(manifest.pack, manifest.section, pack.prompt, decoder, tail, None)

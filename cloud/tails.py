@@ -1,0 +1,79 @@
+"""One task's tail: decoded features in, typed answers out; in this process or in one of a cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.runner import TaskOutput
+from splitcodec.bitstream import Header
+from splitcodec.packs import TaskSection
+from splitcodec.packs.schema import TAIL_INPUT
+from splitcodec.runtime import open_session
+from splitcodec.tasks import FrameSize, ResultLimits, postprocess_for
+
+
+class Decoded(Protocol):
+    """What a tail needs of a decoded frame; feature: float32 [1, Ch, H/8, W/8]."""
+
+    @property
+    def feature(self) -> NDArray[np.float32]: ...
+    @property
+    def header(self) -> Header: ...
+    @property
+    def stage_seconds(self) -> Mapping[str, float]: ...
+
+
+class TaskTail:
+    """The tail graph of one task and its postprocessing. `answer` may be called from several threads."""
+
+    def __init__(
+        self, task: str, section: TaskSection, graph: bytes, engine: str, threads: int, limits: ResultLimits
+    ) -> None:
+        """Opens the graph. Raises RuntimeUnavailable, GraphFailed, or InvalidManifest."""
+        self._task = task
+        self._section = section
+        self._session = open_session(graph, engine, threads, name=f"tail:{task}")
+        self._postprocess = postprocess_for(section.postprocess)
+        self._limits = limits
+
+    def answer(self, frames: Sequence[Decoded]) -> list[TaskOutput]:
+        """One output for each frame, in order; the graph runs once for all. GraphFailed.
+
+        All features must have one shape.
+        """
+        started = time.perf_counter()
+        heads = self._session.run({TAIL_INPUT: np.concatenate([frame.feature for frame in frames])})
+        share = (time.perf_counter() - started) / len(frames)
+        return [
+            self._one(frame, {name: head[row : row + 1] for name, head in heads.items()}, share)
+            for row, frame in enumerate(frames)
+        ]
+
+    def probe(self, channels: int) -> None:
+        """Runs graph and postprocess on one feature of zeros with so many channels. Raises GraphFailed."""
+        convention = self._section.input
+        height, width = convention.height, convention.width
+        heads = self._session.run({TAIL_INPUT: np.zeros((1, channels, height // 8, width // 8), np.float32)})
+        size = FrameSize(height, width, height, width, convention.fit, convention.crop)
+        self._postprocess(heads, size, self._section.labels, self._limits)
+
+    def _one(self, frame: Decoded, heads: Mapping[str, NDArray[Any]], tail_seconds: float) -> TaskOutput:
+        started = time.perf_counter()
+        header = frame.header
+        convention = self._section.input
+        size = FrameSize(
+            header.source_height,
+            header.source_width,
+            header.network_height,
+            header.network_width,
+            convention.fit,
+            convention.crop,
+        )
+        answer = self._postprocess(heads, size, self._section.labels, self._limits)
+        own = {"tail": tail_seconds, "postprocess": time.perf_counter() - started}
+        return TaskOutput(self._task, header, answer, {**frame.stage_seconds, **own})

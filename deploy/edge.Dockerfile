@@ -1,0 +1,36 @@
+# The edge service. From the root of the tree:
+#   docker build -f deploy/edge.Dockerfile -t splitcodec-edge:0.1.0 .
+#   docker build -f deploy/edge.Dockerfile -t splitcodec-edge:0.1.0-cuda --build-arg ENGINE=cuda \
+#     --build-arg BASE=nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 .
+ARG BASE=python:3.12.11-slim-bookworm
+
+FROM ${BASE} AS python
+RUN python3 -m venv --help >/dev/null 2>&1 \
+    || (apt-get update && apt-get install -y --no-install-recommends python3 python3-venv \
+        && rm -rf /var/lib/apt/lists/*)
+
+FROM python AS install
+ARG ENGINE=cpu
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY deploy/constraints.txt deploy/constraints.txt
+COPY splitcodec splitcodec
+COPY edge edge
+COPY cloud cloud
+RUN python3 -m venv /opt/splitcodec
+RUN /opt/splitcodec/bin/pip install --no-cache-dir -c deploy/constraints.txt ".[edge,${ENGINE}]"
+
+FROM python
+RUN useradd --uid 10001 --user-group --create-home splitcodec && install -d -o splitcodec /var/lib/splitcodec
+COPY --from=install /opt/splitcodec /opt/splitcodec
+# A container's own loopback cannot be reached, so the image binds every address of its network. The service refuses that
+# without TLS and client certificates or tokens, unless ..._INSECURE is set (docker-compose.yml does, on its own network).
+ENV PATH=/opt/splitcodec/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    SPLITCODEC_EDGE_HOST=0.0.0.0 SPLITCODEC_EDGE_PORT=8080 SPLITCODEC_EDGE_STATE_DIR=/var/lib/splitcodec
+VOLUME /var/lib/splitcodec
+WORKDIR /var/lib/splitcodec
+USER 10001:10001
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "edge.health"]
+ENTRYPOINT ["splitcodec-edge"]

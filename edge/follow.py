@@ -1,0 +1,178 @@
+"""Follows the prompts of the cloud: what the cloud activates is fetched, checked, warmed, and used here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias
+
+import grpc
+import grpc.aio
+
+from edge.cloud_link import CloudLink
+from edge.prompts import EdgePrompts
+from splitcodec.errors import CloudUnavailable, PackDamaged, PackTooLarge, SplitcodecError
+from splitcodec.wire.v1 import prompts_pb2, prompts_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+FETCH_TIMEOUT_S: Final = 600.0
+FetchCall: TypeAlias = (
+    "grpc.aio.UnaryStreamCall[prompts_pb2.FetchPromptRequest, prompts_pb2.FetchPromptResponse]"
+)
+
+
+@dataclass(frozen=True)
+class CloudPrompt:
+    """A prompt that the cloud holds; digests: 8 bytes; active: edges with this codec should use it."""
+
+    task: str
+    codec_digest: bytes
+    prompt_digest: bytes
+    active: bool
+
+
+class PromptSource(Protocol):
+    """Where prompts come from."""
+
+    def watch(self) -> AsyncGenerator[Sequence[CloudPrompt], None]:
+        """All prompts, and again after each change. CloudUnavailable: the connection has ended."""
+        ...
+
+    async def fetch(self, prompt_digest: bytes, place: Path, max_bytes: int) -> None:
+        """Write a prompt pack to `place`. CloudUnavailable, PackTooLarge, PackDamaged."""
+        ...
+
+
+class GrpcPromptSource:
+    """The Prompts service of the cloud at the other end of a link."""
+
+    def __init__(self, link: CloudLink) -> None:
+        self._link = link
+
+    async def watch(self) -> AsyncGenerator[Sequence[CloudPrompt], None]:
+        """See PromptSource."""
+        async with self._link.channel() as channel:
+            call = _prompts(channel).Watch(
+                prompts_pb2.WatchPromptsRequest(), wait_for_ready=True, metadata=self._link.metadata()
+            )
+            try:
+                async for response in call:
+                    yield [
+                        CloudPrompt(one.task, one.codec_digest, one.prompt_digest, one.active)
+                        for one in response.prompts
+                    ]
+            except grpc.aio.AioRpcError as error:
+                raise _away(error) from error
+            finally:
+                call.cancel()
+
+    async def fetch(self, prompt_digest: bytes, place: Path, max_bytes: int) -> None:
+        """See PromptSource."""
+        async with self._link.channel() as channel:
+            request = prompts_pb2.FetchPromptRequest(prompt_digest=prompt_digest)
+            call = _prompts(channel).Fetch(request, timeout=FETCH_TIMEOUT_S, metadata=self._link.metadata())
+            await _write(call, prompt_digest, place, max_bytes)
+
+
+def _prompts(channel: grpc.aio.Channel) -> prompts_pb2_grpc.PromptsStub:
+    return prompts_pb2_grpc.PromptsStub(channel)  # type: ignore[no-untyped-call]
+
+
+async def _write(call: FetchCall, prompt_digest: bytes, place: Path, max_bytes: int) -> None:
+    """The chunks of a call to `place`. CloudUnavailable, PackTooLarge, PackDamaged."""
+    size = announced = 0
+    try:
+        with place.open("wb") as file:
+            async for part in call:
+                announced, size = announced or part.size, size + len(part.chunk)
+                if max(size, announced) > max_bytes:
+                    raise PackTooLarge(
+                        f"prompt {prompt_digest.hex()} has {max(size, announced)} bytes, the limit is "
+                        f"{max_bytes}; raise SPLITCODEC_EDGE_MAX_PROMPT_BYTES if that is meant"
+                    )
+                await asyncio.to_thread(file.write, part.chunk)
+    except grpc.aio.AioRpcError as error:
+        raise _away(error) from error
+    finally:
+        call.cancel()
+    if size != announced or not size:
+        raise PackDamaged(f"{size} of {announced} bytes of prompt {prompt_digest.hex()} arrived")
+
+
+class PromptFollower:
+    """Brings this edge's prompts to what the cloud says, one after another, for as long as it runs."""
+
+    def __init__(
+        self, prompts: EdgePrompts, source: PromptSource, codec_digest: bytes, max_bytes: int
+    ) -> None:
+        """codec_digest: 8 bytes; max_bytes: of one prompt pack."""
+        self._prompts = prompts
+        self._source = source
+        self._codec_digest = codec_digest
+        self._max_bytes = max_bytes
+        self._refused: set[bytes] = set()  # not fetched again before the next start
+
+    async def run(self) -> None:
+        """Until cancelled; an end of the connection is followed by a pause and a new try."""
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                async with contextlib.aclosing(self._source.watch()) as states:
+                    async for state in states:
+                        pause = FIRST_PAUSE_S
+                        await self.apply(state)
+            except CloudUnavailable as error:
+                log.info("the prompts of the cloud are not watched (%s); next try in %.0f s", error, pause)
+            except Exception:
+                log.exception("following the prompts of the cloud failed; next try in %.0f s", pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def apply(self, state: Sequence[CloudPrompt]) -> None:
+        """Use what the cloud uses; a prompt that cannot be used here leaves the one before it in use."""
+        for prompt in state:
+            if not prompt.active or prompt.codec_digest != self._codec_digest:
+                continue
+            if prompt.prompt_digest in (self._prompts.active(prompt.task), *self._refused):
+                continue
+            try:
+                if not self._prompts.holds(prompt.prompt_digest):
+                    await self._fetch(prompt)
+                await self._prompts.activate(prompt.task, prompt.prompt_digest)
+            except CloudUnavailable:
+                raise
+            except SplitcodecError as error:
+                self._refused.add(prompt.prompt_digest)
+                name = prompt.prompt_digest.hex()
+                log.error("prompt %s of task %s is not used here: %s", name, prompt.task, error)
+
+    async def _fetch(self, prompt: CloudPrompt) -> None:
+        with self._prompts.shelf.draft() as draft:
+            await self._source.fetch(prompt.prompt_digest, draft, self._max_bytes)
+            digest = await self._prompts.stage(draft)
+        if bytes.fromhex(digest)[:8] != prompt.prompt_digest:
+            raise PackDamaged(f"the cloud sent prompt {digest[:16]} for {prompt.prompt_digest.hex()}")
+
+
+@asynccontextmanager
+async def following(follower: PromptFollower) -> AsyncIterator[None]:
+    """Follow the cloud until the block ends."""
+    task = asyncio.create_task(follower.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _away(error: grpc.aio.AioRpcError) -> CloudUnavailable:
+    details = (error.details() or "no details")[:300]
+    return CloudUnavailable(f"{error.code().name}: {details}")

@@ -1,0 +1,72 @@
+"""The parts that carry frames to the cloud, put together: spool, outbox, rate control, delivery."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from edge.delivery import Delivery
+from edge.metrics import EdgeMetrics
+from edge.outbox import Outbox
+from edge.rate_control import RateControl
+from edge.replies import Replies
+from edge.settings import EdgeSettings
+from edge.spool import Spool
+from edge.spool_log import SpoolLog
+from edge.state import EdgeState
+from edge.uplink import Uplink
+from splitcodec.errors import SpoolUnavailable
+from splitcodec.rate_control import RatePoints
+
+
+@dataclass(frozen=True)
+class Links:
+    """What the pipeline needs of the way to the cloud."""
+
+    uplink: Uplink
+    outbox: Outbox
+    replies: Replies
+    rates: RateControl
+    delivery: Delivery
+
+
+@asynccontextmanager
+async def open_links(
+    settings: EdgeSettings,
+    points: Mapping[str, RatePoints],
+    max_rate: float,
+    uplink: Uplink,
+    state: EdgeState,
+    metrics: EdgeMetrics,
+) -> AsyncIterator[Links]:
+    """Frames that are on disk begin to leave at once; what is still owed at the end stays on disk.
+
+    points: bytes against rate of each task; max_rate: the highest of the pack.
+    """
+    spool = SpoolLog(Spool(settings.state_dir, settings.spool_limits, metrics), metrics)
+    try:
+        await _keep_numbers_apart(spool, state)
+        outbox = Outbox(spool)
+        rates = RateControl(settings, points, max_rate, metrics, outbox.backlog_bytes)
+        replies = Replies(outbox, metrics, settings.refusal_patience_s)
+        delivery = Delivery(uplink, outbox, replies, rates, metrics, settings.deadline_s)
+        links = Links(uplink, outbox, replies, rates, delivery)
+        delivery.start()
+        try:
+            yield links
+        finally:
+            await delivery.stop()
+    finally:
+        await spool.stop()
+
+
+async def _keep_numbers_apart(spool: SpoolLog, state: EdgeState) -> None:
+    """No new frame gets the number of one that waits on disk, whatever became of the kept numbers."""
+    try:
+        lanes = await spool.run(lambda opened: opened.lanes())
+    except SpoolUnavailable:
+        return
+    for (device, camera), seq in lanes.items():
+        if device == state.device:
+            state.skip_to(camera, seq + 1)

@@ -1,0 +1,107 @@
+"""The live page: its files, which hold nothing secret, and the two lists it is drawn from, which do."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from edge.pipeline import EdgePipeline
+from edge.report import FrameSummary, HistoryReport
+from edge.settings import NAME_PATTERN
+from splitcodec.errors import ResultNotFound
+
+MAX_LISTED: Final = 100
+INDEX: Final = "index.html"
+TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    ),
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+"""Of every file of the page: nothing from elsewhere, nothing inline, never inside another page."""
+
+Camera = Annotated[str | None, Query(pattern=NAME_PATTERN, description="name of the camera; by default all")]
+
+
+@dataclass(frozen=True)
+class PageFile:
+    """One file of the page, as it is sent."""
+
+    data: bytes
+    media_type: str
+    etag: str
+
+
+def read_page() -> dict[str, PageFile]:
+    """The files inside the package, by name."""
+    files = {}
+    for entry in resources.files("edge").joinpath("page").iterdir():
+        suffix = "." + entry.name.rpartition(".")[2]
+        if suffix in TYPES:
+            data = entry.read_bytes()
+            files[entry.name] = PageFile(data, TYPES[suffix], f'"{hashlib.sha256(data).hexdigest()[:32]}"')
+    return files
+
+
+def page_routes() -> APIRouter:
+    """`GET /` and the files it names."""
+    files = read_page()
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def get_index(request: Request) -> Response:
+        """The page."""
+        return _sent(files[INDEX], request)
+
+    @router.get("/page/{name}")
+    async def get_file(request: Request, name: str) -> Response:
+        """A file of the page."""
+        if name not in files:
+            raise ResultNotFound(f"the page has no file {name[:64]!r}; open /")
+        return _sent(files[name], request)
+
+    return router
+
+
+def list_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, Any]]) -> APIRouter:
+    """Recent frames and the last minutes."""
+    router = APIRouter(prefix="/v1", tags=["frames"], responses=responses)
+
+    @router.get("/frames")
+    async def get_frames(
+        camera: Camera = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="frames at most")] = 20,
+    ) -> list[FrameSummary]:
+        """The last frames with a result, newest first."""
+        return pipeline.recent(limit, camera)
+
+    @router.get("/history")
+    async def get_history(camera: Camera = None) -> HistoryReport:
+        """Frames, bytes and times of the last minutes."""
+        return pipeline.history.report(camera)
+
+    return router
+
+
+def _sent(file: PageFile, request: Request) -> Response:
+    headers = {**HEADERS, "ETag": file.etag}
+    if request.headers.get("if-none-match") == file.etag:
+        return Response(status_code=304, headers=headers)
+    return Response(file.data, media_type=file.media_type, headers=headers)

@@ -1,0 +1,221 @@
+"""Prompts that come while the edge runs: verified, warmed, staged, switched between two frames, rolled back.
+
+All of it happens in one thread beside the one that encodes, so frames go on meanwhile. Packs that came lie on
+a shelf and come back after a restart; when there are too many, the oldest that no task uses go.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import numpy as np
+
+from edge.codec import Codec, TaskInput
+from edge.metrics import EdgeMetrics
+from edge.worker import Worker
+from splitcodec.errors import (
+    GraphFailed,
+    InvalidPrompt,
+    InvalidRequest,
+    PromptNotFound,
+    PromptStateError,
+    SigmaIndexMismatch,
+    SplitcodecError,
+)
+from splitcodec.packs.digest import wire_digest
+from splitcodec.packs.prompt_pack import PromptPack, load_prompt_pack
+from splitcodec.packs.shelf import PromptShelf
+from splitcodec.prompts import PromptStatus
+from splitcodec.rate_control import RatePoints
+from splitcodec.signing.trust import TrustStore
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MAX_WAITING: Final = 8  # changes that wait for the one in work
+
+
+class EdgePrompts:
+    """Its coroutines belong to one event loop."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        shelf: PromptShelf,
+        metrics: EdgeMetrics,
+        kept: int,
+        trust: TrustStore | None,
+    ) -> None:
+        """kept: packs on the shelf that no task uses, for a roll-back; trust: whose signatures count."""
+        self._codec = codec
+        self._metrics = metrics
+        self._kept = kept
+        self._trust = trust
+        self._thread = Worker("prompt", MAX_WAITING)
+        self._own = frozenset(codec.inputs)  # digests of the pack's prompts
+        self._arrived: list[str] = []  # and of those that came later, oldest first
+        self.shelf = shelf
+        self.points: dict[str, RatePoints] = {}
+
+    def restore(self) -> None:
+        """Bring back what came and what was active before a restart; what no longer works is logged."""
+        for place in self.shelf.places():
+            try:
+                trust = None if self._trust is None else self._trust.without_memory()
+                pack = self._load(place, trust)
+                self._warm_and_stage(pack)
+                self._arrived.append(pack.prompt.digest)
+            except SplitcodecError as error:
+                log.error("a prompt that came earlier is not served: %s", error)
+        saved = self.shelf.active()
+        for (codec, task), digest in saved.items():
+            row = self._find(digest)
+            if codec != wire_digest(self._codec.codec_digest) or row is None or row.task != task:
+                log.error("task %s starts with the prompt of its pack: %s is not here", task, digest.hex())
+                continue
+            self._codec.prompts.activate(row.digest)
+        self._show()
+
+    async def stage(self, place: Path) -> str:
+        """Take the prompt pack at `place`, which is moved away; its hex digest. Nothing uses it yet.
+
+        SignatureError, PackMismatch, the PackError and PromptError families, StoreUnavailable: nothing has
+        changed.
+        """
+        return await self._thread.run(lambda: self._stage(place))
+
+    async def activate(self, task: str, digest: bytes) -> str | None:
+        """Let frames of `task` that begin from now on use the prompt with these 8 bytes.
+
+        The hex digest of the one before. PromptNotFound, InvalidRequest (of another task), StoreUnavailable:
+        the old one stays.
+        """
+        return await self._counted(lambda: self._activate(task, digest))
+
+    async def retire(self, digest: bytes) -> None:
+        """Forget a prompt that came later. PromptNotFound, PromptStateError (active, or a pack's own)."""
+        await self._thread.run(lambda: self._retire(digest))
+
+    def holds(self, digest: bytes) -> bool:
+        """Whether the prompt with these 8 bytes is live."""
+        return self._find(digest) is not None
+
+    def active(self, task: str) -> bytes | None:
+        """The 8 bytes of the active prompt of a task."""
+        rows = [row for row in self._codec.prompts.list() if row.active and row.task == task]
+        return wire_digest(rows[0].digest) if rows else None
+
+    def close(self) -> None:
+        """Finish the change in work and end the thread."""
+        self._thread.close()
+
+    async def _counted(self, change: Callable[[], T]) -> T:
+        try:
+            done = await self._thread.run(change)
+        except SplitcodecError as error:
+            self._metrics.prompt_swaps.labels(type(error).__name__).inc()
+            raise
+        self._metrics.prompt_swaps.labels("ok").inc()
+        return done
+
+    def _load(self, place: Path, trust: TrustStore | None) -> PromptPack:
+        return load_prompt_pack(place, {self._codec.codec_digest: self._codec.section}, trust)
+
+    def _stage(self, place: Path) -> str:
+        pack = self._load(place, self._trust)
+        digest = pack.prompt.digest
+        if digest not in self._own and digest not in self._arrived:
+            self._warm_and_stage(pack)
+            try:
+                self.shelf.put(place, digest)
+            except SplitcodecError:
+                self._codec.prompts.retire(digest)
+                raise
+            self._arrived.append(digest)
+            log.info("prompt %s of task %s is staged", digest[:16], pack.prompt.task)
+        if self._trust is not None:
+            self._trust.remember(pack.signer)
+        self._show()
+        return digest
+
+    def _warm_and_stage(self, pack: PromptPack) -> None:
+        """Runs an empty canvas first; the exact branch of this machine is checked on the way."""
+        prompt, section = pack.prompt, pack.manifest.section
+        size = (section.input.height, section.input.width)
+        try:
+            self._codec.encoder.compress(np.full((*size, 3), section.input.fill, np.uint8), prompt, 0.0, size)
+        except (GraphFailed, SigmaIndexMismatch) as error:
+            raise InvalidPrompt(
+                f"prompt {prompt.digest[:16]} of task {prompt.task} does not run here ({error}); the prompts "
+                "in use stay"
+            ) from error
+        points = pack.manifest.rate_points(self._codec.section)
+        self._codec.inputs[prompt.digest] = TaskInput(section.input, section.labels, points)
+        self._codec.prompts.stage(prompt)
+
+    def _activate(self, task: str, digest: bytes) -> str | None:
+        row = self._held(digest)
+        if row.task != task:
+            raise InvalidRequest(
+                f"prompt {digest.hex()} is of task {row.task!r}, not of {task!r}; name the task it is of"
+            )
+        codec = wire_digest(self._codec.codec_digest)
+        live = self._codec.prompts.list()
+        active = {(codec, one.task): wire_digest(one.digest) for one in live if one.active}
+        self.shelf.save_active({**active, (codec, task): digest})
+        before = self._codec.prompts.activate(row.digest)
+        log.info("prompt %s is active for task %s", digest.hex(), task)
+        self._forget_the_oldest()
+        self._show()
+        return before
+
+    def _retire(self, digest: bytes) -> None:
+        row = self._held(digest)
+        if row.digest not in self._arrived:
+            raise PromptStateError(
+                f"prompt {digest.hex()} came with pack {self._codec.pack} and stays with it; only those that "
+                "came later can be retired"
+            )
+        self._forget(row)
+        self._show()
+
+    def _forget_the_oldest(self) -> None:
+        """Hold the limit on packs that no task uses."""
+        rows = {row.digest: row for row in self._codec.prompts.list()}
+        idle = [rows[digest] for digest in self._arrived if not rows[digest].active]
+        for row in idle[: max(0, len(idle) - self._kept)]:
+            self._forget(row)
+
+    def _forget(self, row: PromptStatus) -> None:
+        self._codec.prompts.retire(row.digest)
+        self._arrived.remove(row.digest)
+        self.shelf.remove(row.digest)
+        self._metrics.prompt_info.remove(row.task, row.digest[:16])
+        log.info("prompt %s of task %s is retired", row.digest[:16], row.task)
+
+    def _find(self, digest: bytes) -> PromptStatus | None:
+        rows = self._codec.prompts.list()
+        return next((row for row in rows if wire_digest(row.digest) == digest), None)
+
+    def _held(self, digest: bytes) -> PromptStatus:
+        row = self._find(digest)
+        if row is None:
+            held = ", ".join(f"{one.digest[:16]} ({one.task})" for one in self._codec.prompts.list())
+            raise PromptNotFound(f"no prompt {digest.hex()} is here; this edge holds {held}: upload it first")
+        return row
+
+    def _show(self) -> None:
+        """The inputs, the metrics and the curves of rate control follow the prompts.
+
+        A prompt that is still leased is still listed, so a frame always finds the inputs of its prompt.
+        """
+        rows = self._codec.prompts.list()
+        for gone in set(self._codec.inputs) - {row.digest for row in rows}:
+            del self._codec.inputs[gone]
+        for row in rows:
+            self._metrics.prompt_info.labels(row.task, row.digest[:16]).set(1)
+            if row.active:
+                self.points[row.task] = self._codec.inputs[row.digest].points

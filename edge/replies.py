@@ -1,0 +1,116 @@
+"""What becomes of frames by what the cloud says: answered, refused for now, given up, acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from edge.lane import CameraLane, Refusal, UnderWay
+from edge.metrics import EdgeMetrics
+from edge.outbox import Outbox
+from edge.uplink import CloudAnswer, FrameKey, Refused, Reply
+from splitcodec.errors import CloudRefused
+from splitcodec.tasks import DetectionResult
+
+log = logging.getLogger(__name__)
+
+REFUSALS: Final = 5  # so many for one frame itself ...
+REFUSED_FOR_S: Final = 300.0  # ... over at least this long, then it is given up: the cloud may only be ill
+
+
+class Replies:
+    """Applies replies to an outbox. Belongs to its event loop."""
+
+    def __init__(self, outbox: Outbox, metrics: EdgeMetrics, patience_s: float) -> None:
+        """patience_s: how long a frame waits for a cloud whose roll-out would cure its refusal."""
+        self.on_answer: Callable[[CloudAnswer, float], None] = lambda answer, seconds: None
+        """Called with an answer that nobody waits for, and the seconds since its frame left."""
+        self.refused = ""  # why the stream will end, if a frame's refusal ends it
+        self._outbox = outbox
+        self._metrics = metrics
+        self._patience_s = patience_s
+        self._loop = asyncio.get_running_loop()
+
+    def apply(self, reply: Reply) -> list[FrameKey]:
+        """The frames that the reply settled."""
+        for answer in reply.answers:
+            self._answered(answer)
+        for refused in reply.refusals:
+            self._refused(refused)
+        settled = [key for ack in reply.acks for key in self._acknowledged(ack)]
+        self._outbox.note_progress()
+        return settled
+
+    def _answered(self, answer: CloudAnswer) -> None:
+        lane = self._outbox.lane((answer.key.device, answer.key.camera))
+        one = lane.under_way.get(answer.key.seq)
+        if one is None:
+            log.warning("the cloud answered %s, which is not under way", answer.key)
+            return
+        one.answered, lane.refusal, lane.given_up = True, None, ""
+        if isinstance(answer.answer, DetectionResult):
+            lane.worth = len(answer.answer.detections)
+        entry = lane.entries.get(answer.key.seq)
+        if entry is not None and entry.awaited and not entry.answer.done():
+            entry.answer.set_result(answer)
+        else:
+            self.on_answer(answer, self._loop.time() - one.sent_at)
+
+    def _refused(self, refused: Refused) -> None:
+        lane = self._outbox.lane((refused.key.device, refused.key.camera))
+        one = lane.under_way.get(refused.key.seq)
+        if one is None or refused.passing:
+            return
+        if refused.settled:
+            one.refused = refused
+            return
+        self.refused = f"{refused.error}: {refused.message}"
+        if lane.refusal is None or lane.refusal.seq != refused.key.seq:
+            lane.refusal = Refusal(refused.key.seq, self._loop.time())
+        lane.refusal.times += 1
+        if self._is_hopeless(lane, lane.refusal, refused):
+            self._give_up(lane, one, refused)
+        else:
+            lane.hold(self._loop.time() + lane.refusal.hold_s, f"the cloud refused a frame: {self.refused}")
+
+    def _is_hopeless(self, lane: CameraLane, refusal: Refusal, refused: Refused) -> bool:
+        if not refused.curable:
+            return refusal.times >= REFUSALS and self._loop.time() - refusal.since >= REFUSED_FOR_S
+        return lane.given_up == refused.error or self._loop.time() - refusal.since >= self._patience_s
+
+    def _give_up(self, lane: CameraLane, one: UnderWay, refused: Refused) -> None:
+        """Never send it again: on disk it is quarantined, a client that waits is told."""
+        lane.given_up = refused.error
+        lane.refusal = None
+        detail, seq = f"{refused.error}: {refused.message}", one.frame.seq
+        entry = lane.entries.pop(seq, None)
+        if one.from_disk or (entry is not None and entry.on_disk):
+            log.error("frame %s of %s is given up: %s", seq, lane.name, detail)
+            self._outbox.write(lambda spool: spool.quarantine(lane.name, seq, "refused", detail))
+        if entry is not None and not entry.answer.done():
+            entry.answer.set_exception(CloudRefused(f"the cloud refused the frame: {detail}"))
+
+    def _acknowledged(self, ack: FrameKey) -> list[FrameKey]:
+        lane = self._outbox.lane((ack.device, ack.camera))
+        settled = [seq for seq in lane.under_way if seq <= ack.seq]
+        done: list[int] = []
+        for seq in settled:
+            one, entry = lane.under_way[seq], lane.entries.get(seq)
+            if one.refused is not None:
+                self._give_up(lane, one, one.refused)
+            elif one.from_disk or (entry is not None and entry.on_disk):
+                done.append(seq)
+            if one.refused is None:
+                self._metrics.delivered.labels("spool" if one.from_disk else "live").inc()
+            if entry is not None and not entry.answer.done():
+                said = (
+                    "the cloud acknowledged the frame without a result; deploy the same version on both sides"
+                )
+                entry.answer.set_exception(CloudRefused(said))
+            lane.entries.pop(seq, None)
+            self._outbox.left_stream(lane.under_way.pop(seq))
+        if done:
+            self._outbox.write(lambda spool: spool.settle(lane.name, done))
+        return [FrameKey(lane.name[0], lane.name[1], seq) for seq in settled]

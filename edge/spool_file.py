@@ -1,0 +1,215 @@
+"""The spool's SQLite file: schema, checksums, opening, and what happens to a damaged one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+import urllib.parse
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edge.uplink import OutgoingFrame
+
+log = logging.getLogger(__name__)
+
+SPOOL_FILE: Final = "spool.sqlite3"
+SCHEMA_VERSION: Final = 1
+KEPT_DAMAGED_FILES: Final = 2
+MAX_ROW: Final = 2**62
+WAL_BYTES: Final = 16 * 2**20  # the write-ahead log is cut back to this once its content is in the file
+DISK_RESERVE_BYTES: Final = 32 * 2**20  # of the disk are left alone: write-ahead log, state, others ...
+DISK_RESERVE_SHARE: Final = 1 / 8  # ... or this much of a small one
+
+SCHEMA: Final = """
+BEGIN;
+CREATE TABLE frames (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    captured INTEGER NOT NULL,  -- unix nanoseconds
+    spooled REAL NOT NULL,      -- seconds of the spool's own clock
+    worth INTEGER NOT NULL,     -- detections in the camera's last known result
+    num_bytes INTEGER NOT NULL,
+    crc INTEGER NOT NULL,       -- CRC32 of the columns that are sent
+    bitstream BLOB NOT NULL,
+    UNIQUE (device, camera, seq)
+);
+CREATE TABLE fates (            -- frames that will not be sent any more
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    state TEXT NOT NULL,        -- quarantined or dropped
+    reason TEXT NOT NULL
+);
+CREATE TABLE remains (          -- bitstreams of quarantined frames, while there is room
+    fate INTEGER PRIMARY KEY,
+    bitstream BLOB NOT NULL
+);
+CREATE INDEX fates_by_frame ON fates (camera, seq);
+CREATE TABLE clock (seconds REAL NOT NULL);
+INSERT INTO clock VALUES (0);
+CREATE TABLE totals (frames INTEGER NOT NULL, num_bytes INTEGER NOT NULL);
+INSERT INTO totals VALUES (0, 0);
+CREATE TRIGGER frames_in AFTER INSERT ON frames BEGIN
+    UPDATE totals SET frames = frames + 1, num_bytes = num_bytes + NEW.num_bytes;
+END;
+CREATE TRIGGER frames_out AFTER DELETE ON frames BEGIN
+    UPDATE totals SET frames = frames - 1, num_bytes = num_bytes - OLD.num_bytes;
+END;
+PRAGMA user_version = 1;
+COMMIT;
+"""
+FRAME_COLUMNS: Final = "device, camera, seq, task, captured, crc, bitstream"
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """The columns of a row that are sent, as the file gave them; nothing about them is trusted yet."""
+
+    device: str
+    camera: str
+    seq: int
+    task: object
+    captured: int
+    crc: int
+    bitstream: object
+
+    def frame(self) -> OutgoingFrame | None:
+        """The frame, or None if the row is damaged."""
+        if not isinstance(self.bitstream, bytes) or not isinstance(self.task, str):
+            return None
+        frame = OutgoingFrame(self.device, self.camera, self.seq, self.task, self.captured, self.bitstream)
+        return frame if checksum(frame) == self.crc else None
+
+
+def checksum(frame: OutgoingFrame) -> int:
+    """CRC32 of all fields."""
+    names = (frame.device, frame.camera, frame.seq, frame.task, frame.capture_time_nanos)
+    return zlib.crc32(frame.bitstream, zlib.crc32("\0".join(map(str, names)).encode()))
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether SQLite says that the file itself is broken, not that it cannot be used just now."""
+    return type(error) is sqlite3.DatabaseError
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """A connection that commits to disk before it returns. sqlite3.Error; the exact class DatabaseError means
+    that the file is damaged."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.text_factory = _lenient
+    try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            connection.executescript(SCHEMA)
+        elif version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"schema version {version}, this edge writes {SCHEMA_VERSION}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def bytes_in_use(connection: sqlite3.Connection) -> int:
+    """Bytes of the file that hold something."""
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
+def disk_free(folder: Path, connection: sqlite3.Connection) -> int:
+    """Bytes that the disk can still take, less a reserve, and those of the file that it can use again."""
+    disk = os.statvfs(folder)
+    pages, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_size")
+    )
+    reserve = min(DISK_RESERVE_BYTES, int(disk.f_blocks * disk.f_frsize * DISK_RESERVE_SHARE))
+    return max(disk.f_bavail * disk.f_frsize - reserve, 0) + pages * size
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a damaged file and its log out of the way; only the newest few such files are kept."""
+    stamp = time.time_ns() // 1000
+    aside = path.with_name(f"{path.stem}.damaged-{stamp}{path.suffix}")
+    path.replace(aside)
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists():
+        wal.replace(aside.with_name(aside.name + "-wal"))
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    older = sorted(path.parent.glob(f"{path.stem}.damaged-*{path.suffix}"))[:-KEPT_DAMAGED_FILES]
+    for old in older:
+        for part in (old, old.with_name(old.name + "-wal"), old.with_name(old.name + "-shm")):
+            part.unlink(missing_ok=True)
+    return aside
+
+
+@dataclass(frozen=True)
+class Salvage:
+    """Frames that were taken over, and how many more the damaged file said it held."""
+
+    saved: int
+    lost: int
+
+
+def salvage(aside: Path, into: sqlite3.Connection) -> Salvage:
+    """Copy every sound row that can still be read."""
+    try:
+        source = sqlite3.connect(f"file:{urllib.parse.quote(str(aside))}?mode=ro", uri=True)
+    except sqlite3.Error as error:
+        log.warning("%s: %s", aside, error)
+        return Salvage(0, 0)
+    source.text_factory = _lenient
+    saved = 0
+    into.execute("BEGIN IMMEDIATE")
+    for number, spooled, worth, *rest in _readable_rows(source):
+        if isinstance(spooled, float) and isinstance(worth, int) and StoredRow(*rest).frame() is not None:
+            saved += into.execute(
+                f"INSERT OR IGNORE INTO frames (id, spooled, worth, {FRAME_COLUMNS}, num_bytes) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (number, spooled, worth, *rest, len(rest[-1])),
+            ).rowcount
+    into.execute("COMMIT")
+    held = _held(source)
+    source.close()
+    return Salvage(saved, max(held - saved, 0))
+
+
+def _readable_rows(source: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    """Rows by rising id; a part that cannot be read is left out in growing steps."""
+    query = f"SELECT id, spooled, worth, {FRAME_COLUMNS} FROM frames NOT INDEXED WHERE id > ? ORDER BY id"
+    after, step = 0, 1
+    while after < MAX_ROW:
+        try:
+            for row in source.execute(query, (after,)):
+                after, step = row[0], 1
+                yield row
+        except sqlite3.Error:
+            after, step = after + step, step * 2
+        else:
+            return
+
+
+def _held(source: sqlite3.Connection) -> int:
+    try:
+        return int(source.execute("SELECT frames FROM totals").fetchone()[0])
+    except (sqlite3.Error, TypeError, ValueError):
+        return 0
+
+
+def _lenient(text: bytes) -> str:
+    """Damaged text must not stop the reading; its row fails the checksum."""
+    return text.decode("utf-8", "replace")

@@ -1,0 +1,59 @@
+"""What documentation pages show of the reports of `bench swap` and `bench batches`."""
+
+from __future__ import annotations
+
+from splitcodec.bench.batch_command import BatchReport
+from splitcodec.bench.swap_command import SwapReport
+
+
+def swap_block(report: SwapReport, source: str) -> str:
+    """For docs/prompts.md; source: name of the report's file, beside it in results/."""
+    rows = (
+        ("a swap, until it holds", report.swap),
+        ("a frame while cameras are swapped", report.frames),
+        ("a frame without swaps", report.frames_without_swaps),
+    )
+    found, machine = report.faults, report.provenance
+    wrong = f"{found.differing} differing, {found.wrong_task} of a wrong task, {found.lost} lost"
+    wrong += f", {found.doubled} doubled, {found.out_of_order} out of order"
+    grown = (_kilobytes(report.edge_growth_per_1000_swaps), _kilobytes(report.cloud_growth_per_1000_swaps))
+    return "\n".join(
+        [
+            f"{report.swaps} swaps among {len(report.tasks)} tasks of pack `{report.pack}`, "
+            f"{report.frames_answered} frames of {report.cameras} cameras: {wrong}.",
+            "",
+            "| | p50 ms | p99 ms |",
+            "|---|---|---|",
+            *(f"| {name} | {one.p50_ms:.1f} | {one.p99_ms:.1f} |" for name, one in rows),
+            f"| stall: the difference | {report.stall_p50_ms:.1f} | {report.stall_p99_ms:.1f} |",
+            "",
+            f"Resident memory gained per 1,000 swaps over the last half: edge {grown[0]}, cloud {grown[1]}. "
+            f"Drift from the second quarter to the last: latency {report.latency_drift:+.1%}, CPU time "
+            f"{_share(report.cpu_drift)}. {machine.cores} cores of {machine.cpu}.",
+            "",
+            f"Source: [{source}](results/{source}), `splitcodec bench swap --count {report.swaps}`.",
+        ]
+    )
+
+
+def batches_block(report: BatchReport, source: str) -> str:
+    """For docs/architecture.md; source: name of the report's file, beside it in results/."""
+    machine = report.provenance
+    return "\n".join(
+        [
+            "| frames in one run of the decoder graph | | CPU ms per frame |",
+            "|---|---|---|",
+            *(f"| {row.frames} | {row.kind} | {row.cpu_ms:.1f} |" for row in report.rows),
+            "",
+            f"Pack `{report.pack}` at {report.height}x{report.width}, {report.threads} thread of "
+            f"{machine.cpu}. Source: [{source}](results/{source}), `splitcodec bench batches`.",
+        ]
+    )
+
+
+def _kilobytes(size: float | None) -> str:
+    return "unknown" if size is None else f"{size / 1000:+.0f} kB"
+
+
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:+.1%}"

@@ -1,0 +1,196 @@
+"""What the two services answer, as types. Sizes in pixels, times in seconds since 1970, digests in hex."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from splitcodec.tasks import (
+    ClassificationResult,
+    Detection,
+    DetectionResult,
+    SegmentationResult,
+    TaskAnswer,
+)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds. edge and cloud: by stage, computing only; round_trip: from sending to the cloud's answer."""
+
+    edge: dict[str, float] = field(default_factory=dict)
+    cloud: dict[str, float] = field(default_factory=dict)
+    round_trip: float | None = None
+    total: float | None = None
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """One frame that an edge took, and its result.
+
+    num_bytes: of the bitstream that was sent; bpp: its bits per source pixel; rate: in steps of 1/256; boxes
+    in source pixels, best first. One of detections, segmentation and classification is not None.
+    """
+
+    id: str
+    device: str
+    camera: str
+    seq: int
+    task: str
+    capture_time: float
+    num_bytes: int
+    bpp: float
+    rate: float
+    prompt_digest: str
+    codec_digest: str
+    source_height: int
+    source_width: int
+    network_height: int
+    network_width: int
+    timings: Timings
+    detections: tuple[Detection, ...] | None = None
+    segmentation: SegmentationResult | None = None
+    classification: ClassificationResult | None = None
+    state: Literal["answered"] = "answered"
+
+    @property
+    def answer(self) -> TaskAnswer:
+        """The one that is not None."""
+        answer = self.segmentation or self.classification
+        return DetectionResult(self.detections or ()) if answer is None else answer
+
+
+@dataclass(frozen=True)
+class FrameTicket:
+    """A frame without a result so far; `id` asks for it later.
+
+    state: spooled (on the edge's disk, waits for the cloud), sent (on its way), dropped (by a limit of the
+    spool) or quarantined (it will not be sent any more); reason: why, in words.
+    """
+
+    id: str
+    device: str
+    camera: str
+    seq: int
+    state: Literal["spooled", "sent", "dropped", "quarantined"]
+    reason: str = ""
+
+    @property
+    def may_be_answered(self) -> bool:
+        """False: it was given up."""
+        return self.state in ("spooled", "sent")
+
+
+@dataclass(frozen=True)
+class EdgePrompt:
+    """One live prompt of an edge, and the rates a frame may ask for: 0 (fewest bytes) to max_rate."""
+
+    task: str
+    prompt_digest: str
+    codec_digest: str
+    active: bool
+    max_rate: float
+    default_rate: float
+    network_height: int
+    network_width: int
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CameraPrompt:
+    """What frames of a camera that name no task or rate are encoded with.
+
+    prompt_digest: of its task's active prompt; rate None: rate control or the edge's default decides; chosen:
+    this camera was told so, by `set_prompt`.
+    """
+
+    camera: str
+    task: str
+    prompt_digest: str | None
+    rate: float | None
+    target_kbps: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class CloudState:
+    """Where an edge sends frames; state: of the connection, in gRPC's words; note: why no frames flow."""
+
+    target: str
+    state: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SpoolState:
+    """Frames on the edge's disk, bytes of their bitstreams, seconds the oldest waits, what is wrong."""
+
+    frames: int
+    num_bytes: int
+    oldest_s: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether an edge takes frames; one without a cloud is still ready."""
+
+    ready: bool
+    device: str
+    pack: str
+    codec_digest: str
+    engine: str
+    tasks: tuple[str, ...]
+    cloud: CloudState
+    spool: SpoolState
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """One frame's result as the cloud keeps it.
+
+    (device, camera, seq) names the frame for ever; cursor: where it stands in this cloud's log, for `watch`.
+    """
+
+    device: str
+    camera: str
+    seq: int
+    cursor: int
+    task: str
+    answer: TaskAnswer
+    capture_time: float
+    received_time: float
+    finished_time: float
+    num_bytes: int
+    rate: float
+    prompt_digest: str
+    codec_digest: str
+    source_height: int
+    source_width: int
+    network_height: int
+    network_width: int
+    stage_seconds: dict[str, float]
+
+    @property
+    def detections(self) -> tuple[Detection, ...] | None:
+        """The boxes, if the task finds any."""
+        return self.answer.detections if isinstance(self.answer, DetectionResult) else None
+
+
+@dataclass(frozen=True)
+class CloudPrompt:
+    """A prompt the cloud can decode; rates run from 0 to max_rate.
+
+    active: edges should use it for its task; published: it came while the cloud ran, not with the pack.
+    """
+
+    task: str
+    pack: str
+    codec_digest: str
+    prompt_digest: str
+    max_rate: int
+    input_height: int
+    input_width: int
+    labels: tuple[str, ...]
+    active: bool = True
+    published: bool = False

@@ -1,0 +1,122 @@
+"""The blocking client of an edge: the calls of AsyncEdgeClient, for any thread."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from splitcodec.client import edge_calls
+from splitcodec.client.answers import CameraPrompt, EdgePrompt, FrameReport, FrameTicket, Readiness
+from splitcodec.client.credentials import Credentials
+from splitcodec.client.edge import DEADLINE_S, DETECT, POLL_S, still_waiting
+from splitcodec.client.exchange import BlockingExchange
+from splitcodec.client.picture import Image
+from splitcodec.client.retry import Retry
+from splitcodec.errors import EdgeRefused
+
+
+class EdgeClient:
+    """`with EdgeClient("http://127.0.0.1:8080") as edge: edge.detect(picture)`.
+
+    Every method takes at most deadline_s, retries included, and raises the edge's own errors by their class
+    in splitcodec.errors, EdgeUnavailable without a connection, DeadlineExceeded when the time is up.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        credentials: Credentials | None = None,
+        deadline_s: float = DEADLINE_S,
+        retry: Retry | None = None,
+    ) -> None:
+        """url: http(s)://host:port. SettingsError: it is none, or the credentials do not fit it."""
+        self._exchange = BlockingExchange(url, credentials or Credentials(), retry or Retry())
+        self._deadline_s = deadline_s
+
+    def __enter__(self) -> EdgeClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._exchange.close()
+
+    def detect(
+        self,
+        image: Image,
+        *,
+        camera: str = "default",
+        rate: float | None = None,
+        deadline_s: float | None = None,
+    ) -> FrameReport:
+        """`infer` with task `detect`: boxes in `report.detections`, best first."""
+        return self.infer(image, task=DETECT, camera=camera, rate=rate, deadline_s=deadline_s)
+
+    def infer(
+        self,
+        image: Image,
+        *,
+        task: str | None = None,
+        camera: str = "default",
+        rate: float | None = None,
+        deadline_s: float | None = None,
+    ) -> FrameReport:
+        """The answer to one picture; task and rate None take what the camera is set to.
+
+        Where the edge had to keep the frame because the cloud is away, this waits for its answer;
+        DeadlineExceeded then names the frame, which is not lost: `get(id)` has it later.
+        """
+        seconds = self._deadline_s if deadline_s is None else deadline_s
+        end = time.monotonic() + seconds
+        call = edge_calls.post_frame(image, camera, task, rate, wait=True)
+        found = self._exchange.run(call, seconds)
+        pause = POLL_S[0]
+        while (report := edge_calls.answered(found)) is None:
+            left = end - time.monotonic()
+            if left <= pause:
+                raise still_waiting(found.id, seconds)
+            time.sleep(pause)
+            pause = min(2 * pause, POLL_S[1])
+            found = self._exchange.run(edge_calls.get_frame(found.id), left)
+        return report
+
+    def submit(
+        self, image: Image, *, task: str | None = None, camera: str = "default", rate: float | None = None
+    ) -> FrameTicket:
+        """Leave a picture with the edge; returns once the frame is on its disk. `get(ticket.id)` follows."""
+        call = edge_calls.post_frame(image, camera, task, rate, wait=False)
+        found = self._exchange.run(call, self._deadline_s)
+        if isinstance(found, FrameTicket):
+            return found
+        raise EdgeRefused(f"the edge answered frame {found.id} at once, though asked not to wait; update it")
+
+    def get(self, frame_id: str) -> FrameReport | FrameTicket:
+        """A recent frame: its report, or its ticket while it waits for the cloud. ResultNotFound."""
+        return self._exchange.run(edge_calls.get_frame(frame_id), self._deadline_s)
+
+    def overlay(self, frame_id: str) -> bytes:
+        """The picture of a recent frame with its result drawn on it: JPEG. ResultNotFound."""
+        return self._exchange.run(edge_calls.get_overlay(frame_id), self._deadline_s)
+
+    def prompts(self) -> tuple[EdgePrompt, ...]:
+        """The prompts the edge can encode with."""
+        return self._exchange.run(edge_calls.get_prompts(), self._deadline_s)
+
+    def set_prompt(
+        self, camera: str, *, task: str, rate: float | None = None, target_kbps: float | None = None
+    ) -> CameraPrompt:
+        """Let the camera's frames from now on use a task, and a rate or a bitrate to keep to.
+
+        UnknownTask, RateOutOfRange, InvalidRequest: both rate and bitrate; the camera goes on as before.
+        """
+        choice = {"task": task, "rate": rate, "target_kbps": target_kbps}
+        return self._exchange.run(edge_calls.put_prompt(camera, choice), self._deadline_s)
+
+    def ready(self) -> Readiness:
+        """What the edge serves, and how it stands with the cloud."""
+        return self._exchange.run(edge_calls.get_readiness(), self._deadline_s)

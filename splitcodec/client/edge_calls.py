@@ -1,0 +1,97 @@
+"""What a client can ask an edge: each call as one request and the way to read its answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, Generic, TypeVar
+from urllib.parse import quote
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from splitcodec.client.answers import CameraPrompt, EdgePrompt, FrameReport, FrameTicket, Readiness
+from splitcodec.client.picture import Image, picture_body
+from splitcodec.errors import CloudRefused, EdgeRefused
+
+T = TypeVar("T")
+_FRAME: Final[TypeAdapter[FrameReport | FrameTicket]] = TypeAdapter(
+    Annotated[FrameReport | FrameTicket, Field(discriminator="state")]
+)
+_PROMPTS: Final = TypeAdapter(tuple[EdgePrompt, ...])
+_CAMERA: Final = TypeAdapter(CameraPrompt)
+_READINESS: Final = TypeAdapter(Readiness)
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request. repeatable: twice is the same as once; read: (status, body) -> answer."""
+
+    method: str
+    path: str
+    read: Callable[[int, bytes], T]
+    params: Mapping[str, str] | None = None
+    body: bytes | None = None
+    content_type: str | None = None
+    repeatable: bool = True
+
+
+def post_frame(
+    image: Image, camera: str, task: str | None, rate: float | None, *, wait: bool
+) -> Call[FrameReport | FrameTicket]:
+    """A picture in. Errors as for picture_body."""
+    body, content_type = picture_body(image)
+    asked = {"camera": camera, "task": task, "rate": rate, "wait": None if wait else "false"}
+    params = {name: str(value) for name, value in asked.items() if value is not None}
+    return Call("POST", "/v1/frames", _frame_of, params, body, content_type, repeatable=False)
+
+
+def get_frame(frame_id: str) -> Call[FrameReport | FrameTicket]:
+    """A frame that was taken before."""
+    return Call("GET", f"/v1/frames/{quote(frame_id, safe='')}", _frame_of)
+
+
+def get_overlay(frame_id: str) -> Call[bytes]:
+    """Its picture with the result drawn on it: JPEG."""
+    return Call("GET", f"/v1/frames/{quote(frame_id, safe='')}/overlay.jpg", lambda _, body: body)
+
+
+def get_prompts() -> Call[tuple[EdgePrompt, ...]]:
+    """The prompts the edge can encode with."""
+    return Call("GET", "/v1/prompts", lambda _, body: _parsed(_PROMPTS, body))
+
+
+def put_prompt(camera: str, choice: Mapping[str, str | float | None]) -> Call[CameraPrompt]:
+    """What frames of a camera are encoded with from now on; None leaves a field out."""
+    body = json.dumps({name: value for name, value in choice.items() if value is not None}).encode()
+    path = f"/v1/cameras/{quote(camera, safe='')}/prompt"
+    return Call("PUT", path, lambda _, data: _parsed(_CAMERA, data), None, body, "application/json")
+
+
+def get_readiness() -> Call[Readiness]:
+    """What the edge serves, and how it stands with the cloud."""
+    return Call("GET", "/readyz", lambda _, body: _parsed(_READINESS, body))
+
+
+def answered(found: FrameReport | FrameTicket) -> FrameReport | None:
+    """The report, None while there may still be one. CloudRefused: the edge gave the frame up."""
+    if isinstance(found, FrameReport):
+        return found
+    if found.may_be_answered:
+        return None
+    raise CloudRefused(f"frame {found.id} was {found.state}: {found.reason}; see the edge's spool settings")
+
+
+def _frame_of(_: int, body: bytes) -> FrameReport | FrameTicket:
+    return _parsed(_FRAME, body)
+
+
+def _parsed(kind: TypeAdapter[T], body: bytes) -> T:
+    try:
+        return kind.validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        raise EdgeRefused(
+            f"the edge's answer has {where}: {first['msg']}; use a client of the edge's version"
+        ) from error

@@ -1,0 +1,79 @@
+"""The operator's side of a cloud's prompts: publish a prompt pack, activate it, go back, retire it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from splitcodec.client import cloud_calls
+from splitcodec.client.answers import CloudPrompt
+from splitcodec.client.cloud_blocking import CloudClient
+from splitcodec.errors import InvalidRequest, PackNotFound
+from splitcodec.wire.v1 import prompts_pb2
+
+CHUNK_BYTES: Final = 2**20
+
+
+@dataclass(frozen=True)
+class PromptChange:
+    """A prompt after a change; replaced: digest, in hex, of the one that was active before, if any."""
+
+    prompt: CloudPrompt
+    replaced: str | None
+
+
+class PromptAdmin(CloudClient):
+    """A CloudClient that may change the prompts; its token needs the scope `prompts`. For any thread."""
+
+    def __enter__(self) -> PromptAdmin:
+        return self
+
+    def publish(self, place: Path, *, activate: bool = False) -> PromptChange:
+        """Send a prompt pack; the cloud serves it when this returns; its edges fetch it once it is active.
+
+        PackNotFound: no file; and what the cloud says of it: PackMismatch, PackTooLarge, InvalidPrompt, ...
+        """
+        if not place.is_file():
+            raise PackNotFound(f"there is no prompt pack at {place}; `splitcodec pack prompt` writes one")
+        data = place.read_bytes()
+        answer = self._run(
+            lambda left: self._prompts.Publish(_parts(data, activate), timeout=left, metadata=self._metadata)
+        )
+        return _change(answer.prompt, answer.replaced_digest)
+
+    def activate(self, task: str, prompt_digest: str) -> PromptChange:
+        """Let edges use a prompt for its task from now on. PromptNotFound, InvalidRequest."""
+        request = prompts_pb2.ActivatePromptRequest(task=task, prompt_digest=_digest(prompt_digest))
+        answer = self._run(
+            lambda left: self._prompts.Activate(request, timeout=left, metadata=self._metadata)
+        )
+        return _change(answer.prompt, answer.replaced_digest)
+
+    def retire(self, prompt_digest: str) -> None:
+        """Remove a published prompt that is not active. PromptNotFound, PromptStateError."""
+        request = prompts_pb2.RetirePromptRequest(prompt_digest=_digest(prompt_digest))
+        self._run(lambda left: self._prompts.Retire(request, timeout=left, metadata=self._metadata))
+
+
+def _parts(data: bytes, activate: bool) -> Iterator[prompts_pb2.PublishPromptRequest]:
+    header = prompts_pb2.PublishPromptHeader(
+        size=len(data), sha256=hashlib.sha256(data).digest(), activate=activate
+    )
+    yield prompts_pb2.PublishPromptRequest(header=header)
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield prompts_pb2.PublishPromptRequest(chunk=data[start : start + CHUNK_BYTES])
+
+
+def _digest(text: str) -> bytes:
+    """The 8 bytes of a digest in hex, which may be given whole."""
+    try:
+        return bytes.fromhex(text)[:8]
+    except ValueError:
+        raise InvalidRequest(f"{text!r} is no digest in hex; `splitcodec prompt list` shows them") from None
+
+
+def _change(prompt: prompts_pb2.Prompt, replaced: bytes) -> PromptChange:
+    return PromptChange(cloud_calls.cloud_prompt(prompt), replaced.hex() or None)

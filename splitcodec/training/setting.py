@@ -1,0 +1,135 @@
+"""What every run is given and begins with: photos, the teacher and what its split tensor looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from splitcodec.training.labels import LabelledCrops, Truth, read_labelled
+from splitcodec.training.loop import Run
+from splitcodec.training.photos import PhotoCrops, read_photos
+from splitcodec.training.pixels import Student
+from splitcodec.training.ranks import join_ranks, local_rank
+from splitcodec.training.recipes import Recipe
+from splitcodec.training.teacher import (
+    SplitStatistics,
+    Teacher,
+    TeacherSource,
+    open_teacher,
+    split_statistics,
+)
+
+STATISTICS_BATCHES = 12
+VALIDATION_BATCHES = 16
+VALIDATION_SEED = 1000  # apart from the seeds of training's crops
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def on(device: torch.device, module: Net) -> Net:
+    """To the device, channels last: depthwise and pointwise layers are twice as fast so on a CPU."""
+    return module.to(device=device, memory_format=torch.channels_last)
+
+
+def default_device() -> torch.device:
+    """CUDA when there is one; each of several processes takes its own."""
+    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """Files a run reads, where it writes, and how long it may take.
+
+    start: weights of an earlier run to go on from. also: further teachers whose features stage 1 codes.
+    student: what a task's tail reads in stage 2. epochs: passes over the photos, for the recipe's steps.
+    validation: stage 2 stops when the loss on these photos no longer falls from one epoch to the next.
+    """
+
+    photos: list[Path]
+    teacher: TeacherSource
+    folder: Path
+    max_minutes: float | None = None
+    start: Path | None = None
+    compiled: bool = True
+    also: tuple[TeacherSource, ...] = ()
+    student: Student = "feature"
+    epochs: float | None = None
+    validation: tuple[Path, ...] = ()
+
+
+def run_of(recipe: Recipe, inputs: TrainingInputs, photos: int) -> Run:
+    """The loop's settings from a recipe, what the command line gave, and the number of photos."""
+    epoch = max(1, round(photos / (recipe.batch * join_ranks().count)))
+    epochs = recipe.epochs if inputs.epochs is None else inputs.epochs
+    return Run(
+        inputs.folder,
+        recipe.steps if epochs is None else max(1, round(epochs * epoch)),
+        recipe.batch,
+        inputs.max_minutes,
+        recipe.warm_up_share,
+        recipe.name,
+        recipe.seed,
+        inputs.start,
+        epoch,
+    )
+
+
+Crops = PhotoCrops | LabelledCrops
+
+
+def new_crops(recipe: Recipe, sources: Sequence[Path], seed: int) -> tuple[Crops, int]:
+    """Crops of these photos, with labels if the recipe's losses need them, and how many photos there are."""
+    if recipe.losses == "paper":
+        labelled = read_labelled(sources)
+        return LabelledCrops(labelled, recipe.crop, recipe.batch, seed, recipe.scales), len(labelled)
+    photos = read_photos(list(sources))
+    crops = PhotoCrops(photos, recipe.crop, recipe.batch, seed, recipe.scales, recipe.mosaic_share)
+    return crops, len(photos)
+
+
+def draw(crops: Crops) -> tuple[Tensor, Truth | None]:
+    """The next batch, and its labels if there are any."""
+    return crops.next_labelled() if isinstance(crops, LabelledCrops) else (crops.next(), None)
+
+
+def validation_batches(recipe: Recipe, inputs: TrainingInputs) -> list[tuple[Tensor, Truth | None]]:
+    """The crops that every epoch is checked on."""
+    crops, _ = new_crops(recipe, inputs.validation, recipe.seed + VALIDATION_SEED)
+    return [draw(crops) for _ in range(VALIDATION_BATCHES)]
+
+
+@dataclass(frozen=True)
+class TeacherSetting:
+    """The frozen teacher, the crops it is shown, its split tensor's statistics on them, number of photos."""
+
+    teacher: Teacher
+    crops: Crops
+    statistics: SplitStatistics
+    photos: int
+
+    def compiled_targets(
+        self, compiled: bool, deep: bool
+    ) -> Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]:
+        """image -> the split tensor and, if `deep`, everything behind it; no gradients."""
+
+        @torch.no_grad()
+        def targets(image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            target = self.teacher.split(image)
+            return target, self.teacher.tail(target) if deep else {}
+
+        return torch.compile(targets) if compiled else targets
+
+
+def teacher_setting(recipe: Recipe, inputs: TrainingInputs, device: torch.device) -> TeacherSetting:
+    """Load photos and teacher; measure the split tensor's statistics on some batches."""
+    teacher = open_teacher(inputs.teacher)
+    ranks = join_ranks()
+    crops, photos = new_crops(recipe, inputs.photos, recipe.seed + ranks.rank)
+    statistics = split_statistics(teacher, [crops.next() for _ in range(STATISTICS_BATCHES)]).to(device)
+    ranks.average([statistics.variance, statistics.sensitivity])
+    return TeacherSetting(on(device, teacher), crops, statistics, photos)

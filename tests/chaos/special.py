@@ -1,0 +1,135 @@
+"""Scenarios that need more: a small disk, another clock, certificates, other packs, a damaged file."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from chaos import scenarios
+from chaos.certificates import Authority
+from chaos.ledger import Verdict
+from chaos.pack import write_older_pack
+from chaos.world import Options, Plan, clock_env, world
+
+SPOOL = "spool.sqlite3"
+PAGE = 4096  # bytes
+
+
+class Unavailable(Exception):
+    """This machine cannot do it; the message says why."""
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of that size. Unavailable: this user may not mount one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        raise Unavailable("a small tmpfs needs the right to mount (root)")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def disk_full(folder: Path, pack: Path, plan: Plan) -> Verdict:
+    """See scenarios.disk_full."""
+    with (
+        small_disk(folder / "disk", 8) as disk,
+        world(folder, pack, plan, Options(state_dir=disk)) as made,
+    ):
+        scenarios.disk_full(made)
+        return made.settle()
+
+
+def cloud_disk_full(folder: Path, pack: Path, plan: Plan) -> Verdict:
+    """See scenarios.cloud_disk_full."""
+    with (
+        small_disk(folder / "disk", 8) as disk,
+        world(folder, pack, plan, Options(data_dir=disk)) as made,
+    ):
+        scenarios.cloud_disk_full(made)
+        return made.settle()
+
+
+def clock_jumps(folder: Path, pack: Path, plan: Plan) -> Verdict:
+    """See scenarios.clock_jumps."""
+    edge_env, edge_clock = clock_env(folder, "edge")
+    cloud_env, cloud_clock = clock_env(folder, "cloud")
+    with world(folder, pack, plan, Options(edge_env=edge_env, cloud_env=cloud_env)) as made:
+        scenarios.clock_jumps(made, edge_clock, cloud_clock)
+        return made.settle()
+
+
+def older_pack(folder: Path, pack: Path, plan: Plan) -> Verdict:
+    """See scenarios.older_pack."""
+    older = folder / "older"
+    write_older_pack(older)
+    # An edge that followed the cloud to the older prompt would have nothing to wait for.
+    options = Options(edge_flags=("--no-follow-cloud-prompts",))
+    with world(folder, pack, plan, options) as made:
+        flags = made.cloud.flags
+        before = [flag.replace(f"--packs={pack}", f"--packs={older}") for flag in flags]
+        scenarios.older_pack(made, before, flags)
+        return made.settle()
+
+
+def certificate_expires(folder: Path, pack: Path, plan: Plan) -> Verdict:
+    """See scenarios.certificate_expires."""
+    authority = Authority(folder / "tls")
+    authority.issue("cloud", days=1)
+    cloud_flags = (f"--tls-cert={authority.cert('cloud')}", f"--tls-key={authority.key('cloud')}")
+    options = Options(
+        edge_flags=(f"--cloud-ca={authority.ca}",),
+        cloud_flags=cloud_flags,
+        credentials=authority.credentials(),
+    )
+    with world(folder, pack, plan, options) as made:
+        scenarios.certificate_expires(
+            made, lambda: authority.issue("cloud", days=-1), lambda: authority.issue("cloud", days=1)
+        )
+        return made.settle()
+
+
+def rows_rot(folder: Path, pack: Path, plan: Plan) -> Verdict:
+    """See scenarios.spool_damaged: a bit of every fifth row is flipped."""
+    with world(folder, pack, plan) as made:
+        scenarios.spool_damaged(made, _flip_rows)
+        return made.settle()
+
+
+def pages_torn(folder: Path, pack: Path, plan: Plan) -> Verdict:
+    """See scenarios.spool_damaged: pages in the middle of the file are overwritten."""
+    with world(folder, pack, plan) as made:
+        scenarios.spool_damaged(made, _tear_pages)
+        return made.settle()
+
+
+def _flip_rows(state_dir: Path) -> int:
+    """How many rows were damaged."""
+    with closing(sqlite3.connect(state_dir / SPOOL)) as connection, connection:
+        flipped = "CAST(substr(bitstream, 1, 20) || x'ff' || substr(bitstream, 22) AS BLOB)"
+        return connection.execute(f"UPDATE frames SET bitstream = {flipped} WHERE id % 5 = 3").rowcount
+
+
+def _tear_pages(state_dir: Path) -> int:
+    """At least so many rows were damaged."""
+    with closing(sqlite3.connect(state_dir / SPOOL)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray((state_dir / SPOOL).read_bytes())
+    middle = len(data) // 2 // PAGE * PAGE
+    data[middle : middle + 2 * PAGE] = b"\xa5" * (2 * PAGE)
+    (state_dir / SPOOL).write_bytes(data)
+    return 1
+
+
+SPECIAL: dict[str, Callable[[Path, Path, Plan], Verdict]] = {
+    run.__name__: run
+    for run in (
+        disk_full, cloud_disk_full, clock_jumps, older_pack, certificate_expires, rows_rot, pages_torn,
+    )
+}  # fmt: skip

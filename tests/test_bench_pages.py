@@ -1,0 +1,32 @@
+"""Pages show what the reports beside them say; `pytest --regen` writes them anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from splitcodec.bench.batch_command import BatchReport
+from splitcodec.bench.pages import batches_block
+from splitcodec.evaluation.pages import with_block
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def batches(source: str) -> str:
+    report = TypeAdapter(BatchReport).validate_json((DOCS / "results" / source).read_bytes())
+    return batches_block(report, source)
+
+
+@pytest.mark.parametrize(("page", "name", "render"), [("architecture.md", "batches", batches)])
+def test_the_page_shows_its_report(
+    request: pytest.FixtureRequest, page: str, name: str, render: Callable[[str], str]
+) -> None:
+    text = (DOCS / page).read_text()
+    expected = with_block(text, name, render(f"{name}.json"))
+    if request.config.getoption("--regen"):
+        (DOCS / page).write_text(expected)
+        text = expected
+    assert text == expected

@@ -1,0 +1,300 @@
+"""splitcodec.client against a real edge on a real port: answers, patience, and errors by their class."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from edge_rig import EdgeRig, Refusal, edge_rig, picture, see_a_cat, tiny_codec
+from fault_proxy import fault_proxy
+from http_rig import Said, Script, serving
+
+from edge import report as edge_report
+from edge.app import create_app
+from edge.codec import Codec
+from splitcodec.client import AsyncEdgeClient, Credentials, EdgeClient, FrameTicket, Retry, answers
+from splitcodec.client.picture import picture_body
+from splitcodec.errors import (
+    BrokenFrame,
+    CloudRefused,
+    DeadlineExceeded,
+    EdgeRefused,
+    EdgeUnavailable,
+    InvalidRequest,
+    NotAuthenticated,
+    QueueFull,
+    RateOutOfRange,
+    ResultNotFound,
+    SettingsError,
+    UnknownTask,
+    UnsupportedFrame,
+)
+from splitcodec.frame import read_picture
+from splitcodec.tasks import Box, Detection
+
+CAT = (Detection("cat", 0, 0.75, Box(20.0, 10.0, 120.0, 90.0)),)
+QUICK = Retry(first_pause_s=0.01, longest_pause_s=0.05)
+PATIENCE_S = 20.0
+
+
+@dataclass
+class Edge:
+    """A running edge, where it listens, and a client of it."""
+
+    rig: EdgeRig
+    url: str
+    client: AsyncEdgeClient
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    return tiny_codec(tmp_path_factory.mktemp("pack"))
+
+
+@pytest.fixture
+async def edge(codec: Codec, tmp_path: Path) -> AsyncIterator[Edge]:
+    async with (
+        edge_rig(codec, tmp_path / "state", deadline_s=PATIENCE_S) as rig,
+        serving(create_app(rig.pipeline)) as url,
+        AsyncEdgeClient(url, retry=QUICK, deadline_s=PATIENCE_S) as client,
+    ):
+        yield Edge(rig, url, client)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+async def test_detect_takes_bytes_paths_and_pixels(edge: Edge, tmp_path: Path, kind: str) -> None:
+    data = picture(120, 200, kind)
+    path = tmp_path / "photo"
+    path.write_bytes(data)
+    for image in (data, path, str(path), read_picture(data)):
+        report = await edge.client.detect(image, camera="door", rate=1.5)
+        assert report.detections == CAT
+        assert (report.camera, report.task, report.rate) == ("door", "detect", 1.5)
+        assert (report.source_height, report.source_width) == (120, 200)
+    assert report.num_bytes == len(edge.rig.cloud.frames[-1].bitstream)
+
+
+def test_pixels_are_sent_almost_as_they_are() -> None:
+    pixels = read_picture(picture(64, 96))
+    body, kind = picture_body(pixels)
+    assert kind == "image/jpeg"
+    assert np.abs(read_picture(body).astype(int) - pixels).mean() < 2
+    with pytest.raises(UnsupportedFrame, match="float64"):
+        picture_body(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
+    with pytest.raises(BrokenFrame, match="no-such-file"):
+        picture_body("no-such-file.jpg")
+
+
+async def test_the_edges_errors_come_back_by_their_class(edge: Edge) -> None:
+    with pytest.raises(UnknownTask, match=r"404 Unknown task: .*'fly'.*Ask GET /v1/prompts"):
+        await edge.client.infer(picture(), task="fly")
+    with pytest.raises(RateOutOfRange):
+        await edge.client.detect(picture(), rate=9)
+    with pytest.raises(BrokenFrame):
+        await edge.client.detect(picture()[:300])
+    with pytest.raises(ResultNotFound):
+        await edge.client.get("door-1")
+
+
+async def test_a_frame_kept_while_the_cloud_is_slow_is_waited_for(codec: Codec, tmp_path: Path) -> None:
+    answer = asyncio.Event()
+
+    async def slowly(frame, context):  # type: ignore[no-untyped-def]
+        await answer.wait()
+        return await see_a_cat(frame, context)
+
+    async with (
+        edge_rig(codec, tmp_path / "state", deadline_s=0.5) as rig,
+        serving(create_app(rig.pipeline)) as url,
+        AsyncEdgeClient(url, deadline_s=PATIENCE_S) as client,
+    ):
+        assert (await client.detect(picture())).detections == CAT
+        rig.cloud.answer = slowly
+        with pytest.raises(DeadlineExceeded, match="is kept by the edge"):
+            await client.detect(picture(), deadline_s=4.0)
+        waiting = asyncio.ensure_future(client.detect(picture()))
+        await rig.cloud.wait_for(frames=3)
+        answer.set()
+        assert (await waiting).detections == CAT
+
+
+async def test_submit_leaves_the_frame_and_get_has_it_later(edge: Edge) -> None:
+    ticket = await edge.client.submit(picture(), camera="door")
+    assert (ticket.camera, ticket.state) == ("door", "spooled")
+    await edge.rig.cloud.wait_for(frames=1)
+    found = await edge.client.get(ticket.id)
+    while isinstance(found, FrameTicket):
+        assert found.may_be_answered
+        found = await edge.client.get(ticket.id)
+    assert (found.id, found.detections) == (ticket.id, CAT)
+    assert read_picture(await edge.client.overlay(ticket.id)).shape == (120, 200, 3)
+
+
+async def test_a_refused_frame_is_an_error_at_once(edge: Edge) -> None:
+    async def refuse(frame, context):  # type: ignore[no-untyped-def]
+        raise Refusal(grpc.StatusCode.DATA_LOSS, "SigmaIndexMismatch", "differs", settled=True)
+
+    edge.rig.cloud.answer = refuse
+    with pytest.raises(CloudRefused, match="differs"):
+        await edge.client.detect(picture(), deadline_s=PATIENCE_S)
+
+
+async def test_set_prompt_changes_what_the_next_frame_is_coded_with(edge: Edge) -> None:
+    (prompt,) = await edge.client.prompts()
+    assert (prompt.task, prompt.max_rate, prompt.active) == ("detect", 2.0, True)
+    told = await edge.client.set_prompt("door", task="detect", rate=0.5)
+    assert (told.camera, told.rate, told.chosen) == ("door", 0.5, True)
+    assert told.prompt_digest == prompt.prompt_digest
+    assert (await edge.client.infer(picture(), camera="door")).rate == 0.5
+    assert (await edge.client.infer(picture(), camera="yard")).rate == prompt.default_rate
+    with pytest.raises(InvalidRequest, match="exclude each other"):
+        await edge.client.set_prompt("door", task="detect", rate=1, target_kbps=100)
+
+
+async def test_ready_tells_cloud_and_spool(edge: Edge) -> None:
+    ready = await edge.client.ready()
+    assert (ready.ready, ready.device, ready.tasks, ready.spool.frames) == (True, "box-1", ("detect",), 0)
+    assert ready.cloud.target == edge.rig.cloud.target
+
+
+async def test_blocking_client_makes_the_same_calls(edge: Edge) -> None:
+    def calls() -> tuple[object, ...]:
+        with EdgeClient(edge.url, retry=QUICK, deadline_s=PATIENCE_S) as client:
+            report = client.detect(picture(), camera="door")
+            with pytest.raises(UnknownTask):
+                client.infer(picture(), task="fly")
+            told = client.set_prompt("door", task="detect", rate=0.5)
+            ticket = client.submit(picture(), camera="door")
+            return (
+                report.detections, client.get(report.id), client.prompts()[0].task, told.rate, ticket.state,
+                client.ready().ready, client.overlay(report.id)[:2],
+            )  # fmt: skip
+
+    detections, found, *rest = await asyncio.to_thread(calls)
+    assert detections == CAT
+    assert isinstance(found, answers.FrameReport)
+    assert rest == ["detect", 0.5, "spooled", True, b"\xff\xd8"]
+
+
+def test_client_types_have_the_fields_the_edge_sends() -> None:
+    pairs = [
+        (answers.FrameReport, edge_report.FrameReport),
+        (answers.FrameTicket, edge_report.FrameStatus),
+        (answers.EdgePrompt, edge_report.PromptReport),
+        (answers.CameraPrompt, edge_report.CameraReport),
+        (answers.Readiness, edge_report.Readiness),
+        (answers.CloudState, edge_report.CloudReport),
+        (answers.SpoolState, edge_report.SpoolReport),
+    ]
+    for ours, theirs in pairs:
+        assert {f.name for f in dataclasses.fields(ours)} == {f.name for f in dataclasses.fields(theirs)}, (
+            ours
+        )
+
+
+def problem(kind: str) -> bytes:
+    return json.dumps(
+        {"type": f"urn:splitcodec:problem:{kind}", "title": "T", "status": 0, "detail": "D", "remedy": "R."}
+    ).encode()
+
+
+async def test_a_busy_edge_is_asked_again_after_the_pause_it_names() -> None:
+    busy = Said(429, problem("queue-full"), ((b"retry-after", b"1"),))
+    script = Script([busy, Said(200, b"[]")])
+    async with serving(script) as url, AsyncEdgeClient(url, retry=QUICK) as client:
+        started = time.monotonic()
+        assert await client.prompts() == ()
+        assert time.monotonic() - started >= 1.0
+    assert len(script.asked) == 2
+
+
+async def test_a_frame_is_posted_again_only_where_the_edge_did_not_take_it() -> None:
+    script = Script([Said(503, problem("spool-full")), Said(500, b"oops")])
+    async with serving(script) as url, AsyncEdgeClient(url, retry=QUICK) as client:
+        with pytest.raises(EdgeRefused, match="500"):
+            await client.detect(picture())
+    assert [method for method, *_ in script.asked] == ["POST", "POST"]
+
+
+async def test_a_post_whose_connection_broke_is_not_repeated() -> None:
+    script = Script([Said(200)], hold=asyncio.Event())
+    async with serving(script) as url:
+        with fault_proxy(url.removeprefix("http://")) as link:
+            async with AsyncEdgeClient(f"http://{link.address}", retry=QUICK) as client:
+                post = asyncio.ensure_future(client.detect(picture()))
+                while not script.asked:
+                    await asyncio.sleep(0)
+                link.cut()
+                with pytest.raises(EdgeUnavailable, match="may have taken the frame"):
+                    await post
+        script.hold.set()  # type: ignore[union-attr]
+    assert len(script.asked) == 1
+
+
+async def test_attempts_end_with_the_last_error() -> None:
+    script = Script([Said(429, problem("queue-full"))])
+    async with serving(script) as url, AsyncEdgeClient(url, retry=Retry(3, 0.01, 0.02)) as client:
+        with pytest.raises(QueueFull, match=r"GET /v1/prompts: 429 T: D\. R\."):
+            await client.prompts()
+    assert len(script.asked) == 3
+
+
+async def test_silence_ends_at_the_deadline() -> None:
+    script = Script([Said(200)], hold=asyncio.Event())
+
+    def ask(url: str) -> None:
+        with EdgeClient(url, deadline_s=0.3) as client:
+            client.prompts()
+
+    async with serving(script) as url, AsyncEdgeClient(url, deadline_s=0.3) as client:
+        with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.3 s"):
+            await client.prompts()
+        with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.3 s"):
+            await asyncio.to_thread(ask, url)
+        script.hold.set()  # type: ignore[union-attr]
+
+
+async def test_no_edge_is_an_error_that_says_where() -> None:
+    async with AsyncEdgeClient("http://127.0.0.1:1", retry=Retry(2, 0.01, 0.01)) as client:
+        with pytest.raises(EdgeUnavailable, match=r"http://127\.0\.0\.1:1/v1/prompts"):
+            await client.prompts()
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"{", b'[{"task": 3}]'])
+async def test_an_answer_of_another_shape_is_refused(body: bytes) -> None:
+    async with serving(Script([Said(200, body)])) as url, AsyncEdgeClient(url) as client:
+        with pytest.raises(EdgeRefused, match="client of the edge's version"):
+            await client.prompts()
+
+
+async def test_the_token_is_sent_and_a_refusal_names_its_class() -> None:
+    script = Script([Said(401, problem("not-authenticated"))])
+    login = Credentials(token="abc")
+    async with serving(script) as url, AsyncEdgeClient(url, credentials=login) as client:
+        with pytest.raises(NotAuthenticated):
+            await client.prompts()
+    assert script.asked[0][2]["authorization"] == "Bearer abc"
+
+
+def test_a_bad_address_or_a_token_in_the_clear_is_refused_at_once() -> None:
+    for url in ("127.0.0.1:8080", "ftp://box", "http://", "http://box:port", ""):
+        with pytest.raises(SettingsError):
+            EdgeClient(url)
+    with pytest.raises(SettingsError, match="unencrypted"):
+        EdgeClient("http://box.example:8080", credentials=Credentials(token="abc"))
+    EdgeClient("https://box.example:8080", credentials=Credentials(token="abc")).close()
+
+
+async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("splitcodec.client.exchange.MAX_ANSWER_BYTES", 1000)
+    async with serving(Script([Said(200, b" " * 5000)])) as url, AsyncEdgeClient(url) as client:
+        with pytest.raises(EdgeRefused, match="more than 1000 bytes"):
+            await client.prompts()
