@@ -19,6 +19,7 @@ COMMANDS = (
     "demo",
     "eval",
     "bench",
+    "train crops",
     "train codec",
     "train prompt",
     "export",

@@ -13,7 +13,8 @@ from PIL import Image
 from training_rig import smooth_photo, write_photos
 
 from splitcodec.errors import DatasetError
-from splitcodec.training.photos import FILL, PhotoCrops, read_photos
+from splitcodec.training.crops import Crops
+from splitcodec.training.photos import FILL, PhotoCropper, read_photos
 
 
 def test_folder_and_tar_give_the_same_photos_in_name_order(tmp_path: Path) -> None:
@@ -54,23 +55,40 @@ def test_directories_inside_a_tar_are_no_photos(tmp_path: Path) -> None:
     assert [photo.shape for photo in read_photos([tmp_path / "x.tar"])] == [(10, 12, 3)]
 
 
-def crops(size: int = 64, batch: int = 4, seed: int = 3, count: int = 2) -> PhotoCrops:
-    return PhotoCrops([smooth_photo(100, 140, i) for i in range(count)], size, batch, seed)
+def test_source_named_twice_counts_twice_and_is_decoded_once(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "photos", 2)
+    photos = read_photos([folder, folder])
+    assert len(photos) == 4
+    assert photos[0] is photos[2]
+    assert photos[1] is photos[3]
+
+
+def cropper(seed: int = 3, mosaic_share: float = 0.35) -> PhotoCropper:
+    return PhotoCropper([smooth_photo(100, 140, i) for i in range(2)], 64, seed, mosaic_share=mosaic_share)
 
 
 def test_batches_are_rgb_pixels_and_repeat_with_the_seed() -> None:
-    one, same, other = crops(), crops(), crops(seed=4)
-    for _ in range(3):
-        batch, again = one.next(), same.next()
-        assert batch.shape == (4, 3, 64, 64)
-        assert batch.dtype == torch.float32
-        assert 0 <= batch.min() < batch.max() <= 255
-        assert torch.equal(batch, again)
-        assert not torch.equal(batch, other.next())
+    with Crops(cropper(), 4) as one, Crops(cropper(), 4) as same, Crops(cropper(seed=4), 4) as other:
+        for _ in range(3):
+            batch, truth = one.draw()
+            assert truth is None
+            assert batch.shape == (4, 3, 64, 64)
+            assert batch.dtype == torch.float32
+            assert 0 <= batch.min() < batch.max() <= 255
+            assert torch.equal(batch, same.next())
+            assert not torch.equal(batch, other.next())
+
+
+def test_batches_are_the_croppers_own_crops_in_order() -> None:
+    alone = cropper()
+    with Crops(cropper(), 2) as crops:
+        for _ in range(3):
+            expected = np.stack([alone.crop(), alone.crop()])
+            assert np.array_equal(crops.next().permute(0, 2, 3, 1).numpy(), expected)
 
 
 def test_small_photo_lies_in_the_letterbox_fill() -> None:
-    source = PhotoCrops([np.full((20, 24, 3), 200, np.uint8)], 64, 1, 0, mosaic_share=0.0)
+    source = PhotoCropper([np.full((20, 24, 3), 200, np.uint8)], 64, 0, mosaic_share=0.0)
     for _ in range(10):
         crop = source.crop()
         assert len(np.unique(crop)) == 2, "the photo and the fill, perhaps both brighter or darker"
@@ -83,7 +101,7 @@ def test_small_photo_lies_in_the_letterbox_fill() -> None:
 
 def test_large_photo_covers_the_crop_and_mosaics_show_several() -> None:
     flat = [np.full((400, 400, 3), value, np.uint8) for value in (20, 60, 100, 140, 180, 220)]
-    single = PhotoCrops(flat, 64, 1, 1, mosaic_share=0.0)
+    single = PhotoCropper(flat, 64, 1, mosaic_share=0.0)
     assert all(len(np.unique(single.crop())) == 1 for _ in range(10))
-    several = PhotoCrops(flat, 64, 1, 1, mosaic_share=1.0)
+    several = PhotoCropper(flat, 64, 1, mosaic_share=1.0)
     assert max(len(np.unique(several.crop())) for _ in range(10)) >= 3

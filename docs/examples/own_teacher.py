@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -52,22 +53,27 @@ def kind_of(pictures: Tensor) -> Tensor:
     return torch.where(difference.abs() < GREY, 2, torch.where(difference > 0, 0, 1))
 
 
+def pictures_of(crops: np.ndarray) -> Tensor:
+    """Crops (N, S, S, 3) uint8 -> pictures (N, 3, S, S), RGB 0..1."""
+    return torch.from_numpy(crops).permute(0, 3, 1, 2) / 255.0
+
+
 def train(photos: Path, out: Path, steps: int = 300) -> float:
     """Train on crops of the photos; returns the share of right answers on further crops."""
-    from splitcodec.training.photos import PhotoCrops, read_photos
+    from splitcodec.training.photos import PhotoCropper, read_photos
 
-    crops = PhotoCrops(read_photos([photos]), size=128, batch=16, seed=1, mosaic_share=0.0)
+    cropper = PhotoCropper(read_photos([photos]), size=128, seed=1, mosaic_share=0.0)
     net = teacher()
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(steps):
-        pictures = crops.next() / 255.0
+        pictures = pictures_of(cropper.batch(16))
         loss = F.cross_entropy(net(pictures), kind_of(pictures))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     save_file(net.state_dict(), str(out))
     with torch.no_grad():
-        batches = [crops.next() / 255.0 for _ in range(4)]
+        batches = [pictures_of(cropper.batch(16)) for _ in range(4)]
         right = [(net(pictures).argmax(dim=1) == kind_of(pictures)).float().mean() for pictures in batches]
     return float(torch.stack(right).mean())
 

@@ -23,13 +23,13 @@ from splitcodec.models.prompts import TaskPrompt
 from splitcodec.models.sizes import SIZES, CodecSizes
 from splitcodec.models.transforms import FeatureAdapter, ImageExtractor
 from splitcodec.training.checkpoint import load_modules
+from splitcodec.training.crops import Crops
 from splitcodec.training.loop import StepResult, Trainer
 from splitcodec.training.losses import deep_error, feature_error
 from splitcodec.training.ranks import join_ranks
 from splitcodec.training.recipes import Recipe
 from splitcodec.training.setting import (
     STATISTICS_BATCHES,
-    Crops,
     TeacherSetting,
     TrainingInputs,
     default_device,
@@ -102,7 +102,11 @@ def train_codec(recipe: Recipe, inputs: TrainingInputs) -> None:
     """Run stage 1/1b; resumes from folder/checkpoint.safetensors, ends with folder/final.safetensors."""
     torch.manual_seed(recipe.seed)
     device = default_device()
-    setting = teacher_setting(recipe, inputs, device)
+    with teacher_setting(recipe, inputs, device) as setting:
+        _train(recipe, inputs, setting, device)
+
+
+def _train(recipe: Recipe, inputs: TrainingInputs, setting: TeacherSetting, device: torch.device) -> None:
     spec = setting.teacher.spec
     parts = build_parts(SIZES[recipe.sizes], spec.split_channels, device, spec.stride)
     asides = [Aside.of(source, setting.crops, parts.codec.sizes, device) for source in inputs.also]

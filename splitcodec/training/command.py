@@ -1,4 +1,4 @@
-"""`splitcodec train codec` and `train prompt`; torch is imported inside the commands alone."""
+"""`splitcodec train crops`, `train codec` and `train prompt`; torch is imported inside the commands alone."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ import typer
 
 from splitcodec.extras import needing
 from splitcodec.prompts.schema import IDENTIFIER
+from splitcodec.training.crops_command import train_crops_command
 
 train_app = typer.Typer(
     no_args_is_help=True, help="Train the codec (stages 1 and 1b) or a task's prompt (stage 2)."
 )
+train_app.command("crops")(train_crops_command)
 Photos = Annotated[
-    list[Path], typer.Option("--data", help="Training photos: a tar or a folder; may be repeated.")
+    list[Path],
+    typer.Option(
+        "--data", help="Training photos: a tar or a folder, or a .npy of `train crops`; may be repeated."
+    ),
 ]
 TeacherName = Annotated[
     str,

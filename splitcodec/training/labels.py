@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import queue
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,7 +19,7 @@ from torch import Tensor
 
 from splitcodec.errors import DatasetError
 from splitcodec.training.coco_masks import mask_of
-from splitcodec.training.photos import FILL, PhotoFile, files_of, read_picture, window
+from splitcodec.training.photos import FILL, PhotoFile, files_of, window
 
 LAYOUTS = (
     ("instances.json", "images"),
@@ -102,49 +100,34 @@ def _photo(
         mask = lambda: np.asarray(Image.open(io.BytesIO(stored.read())))  # noqa: E731
     elif any("segmentation" in one for one in found):
         mask = lambda: mask_of(found, size)  # noqa: E731
-    return LabelledPhoto(lambda: read_picture(picture.read()), corners, classes, mask)
+    return LabelledPhoto(picture.picture, corners, classes, mask)
 
 
-class LabelledCrops:
-    """Endless batches of crops with their labels, prepared by one background thread; photos.PhotoCrops has
-    the same augmentation but for mosaics."""
+class LabelledCropper:
+    """Random crops with their labels, deterministic by seed; for one thread at a time.
+
+    The augmentation is photos.PhotoCropper's but for light and mosaics.
+    """
 
     def __init__(
         self,
         photos: list[LabelledPhoto],
         size: int,
-        batch: int,
         seed: int,
         scales: tuple[float, float] = (0.35, 1.25),
     ) -> None:
-        self._photos, self._size, self._batch, self._scales = photos, size, batch, scales
+        self._photos, self._size, self._scales = photos, size, scales
         self._random = np.random.default_rng(seed)
-        self._ready: queue.Queue[list[Crop] | Exception] = queue.Queue(maxsize=3)
-        threading.Thread(target=self._fill, daemon=True, name="labelled-crops").start()
 
-    def next_labelled(self) -> tuple[Tensor, Truth]:
-        """Crops (N, 3, S, S) float32 RGB 0..255 and their labels; an error of the reader is raised here."""
-        crops = self._ready.get()
-        if isinstance(crops, Exception):
-            raise crops
-        images = np.stack([crop.image for crop in crops])
+    def batch(self, count: int) -> tuple[np.ndarray, Truth]:
+        """`count` crops (count, S, S, 3) uint8 RGB and their labels."""
+        crops = [self.crop() for _ in range(count)]
         truth = Truth(
             torch.from_numpy(np.stack([crop.boxes for crop in crops])),
             torch.from_numpy(np.stack([crop.classes for crop in crops])),
             torch.from_numpy(np.stack([crop.mask for crop in crops])).long(),
         )
-        return torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32), truth
-
-    def next(self) -> Tensor:
-        """The crops alone."""
-        return self.next_labelled()[0]
-
-    def _fill(self) -> None:
-        try:
-            while True:
-                self._ready.put([self.crop() for _ in range(self._batch)])
-        except Exception as error:
-            self._ready.put(error)
+        return np.stack([crop.image for crop in crops]), truth
 
     def crop(self) -> Crop:
         """One random crop."""

@@ -7,17 +7,13 @@ what it does not cover is filled with 114, exactly what the letterbox of the det
 from __future__ import annotations
 
 import io
-import queue
 import tarfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from splitcodec.errors import DatasetError
 
@@ -29,10 +25,19 @@ DECODE_BYTES = 400 << 20  # decoded, photos take about ten times as much
 
 @dataclass(frozen=True)
 class PhotoFile:
-    """A file of a data set: how to read it, and its size in bytes."""
+    """A file of a data set: its path inside, how to read it, and its size in bytes."""
 
+    name: str
     read: Callable[[], bytes]
     num_bytes: int
+
+    def picture(self) -> np.ndarray:
+        """A picture file's (h, w, 3) uint8 RGB; DatasetError if it is none."""
+        try:
+            with Image.open(io.BytesIO(self.read())) as picture:
+                return np.asarray(picture.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DatasetError(f"{self.name} is no readable picture: {error}; remove it") from error
 
 
 class PhotosOnDemand(Sequence[np.ndarray]):
@@ -45,23 +50,27 @@ class PhotosOnDemand(Sequence[np.ndarray]):
         return len(self._files)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        return read_picture(self._files[index].read())
+        return self._files[index].picture()
 
 
 def read_photos(sources: list[Path]) -> Sequence[np.ndarray]:
     """Tar files and folders -> photos (h, w, 3) uint8 RGB, in name order.
 
     Any folder will do, with photos at any depth: OpenImages' train/, COCO's train2017/. Above DECODE_BYTES of
-    files, each photo is decoded anew whenever it is used.
+    files, each photo is decoded anew whenever it is used. A source named twice counts twice and is read once.
     """
-    files = [file for source in sources for name, file in files_of(source) if _is_photo(name)]
-    if not files:
+    found = {
+        source: [file for name, file in files_of(source) if _is_photo(name)]
+        for source in dict.fromkeys(sources)
+    }
+    if not any(found.values()):
         raise DatasetError(
             f"no photos in {[str(s) for s in sources]}; expected {SUFFIXES} in a tar or a folder"
         )
-    if sum(file.num_bytes for file in files) > DECODE_BYTES:
-        return PhotosOnDemand(files)
-    return [read_picture(file.read()) for file in files]
+    if sum(file.num_bytes for files in found.values() for file in files) > DECODE_BYTES:
+        return PhotosOnDemand([file for source in sources for file in found[source]])
+    pictures = {source: [file.picture() for file in files] for source, files in found.items()}
+    return [picture for source in sources for picture in pictures[source]]
 
 
 def _is_photo(name: str) -> bool:
@@ -69,60 +78,52 @@ def _is_photo(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(MASKS)
 
 
-def read_picture(data: bytes) -> np.ndarray:
-    """A picture file -> (h, w, 3) uint8 RGB."""
-    with Image.open(io.BytesIO(data)) as picture:
-        return np.asarray(picture.convert("RGB"))
-
-
 def files_of(source: Path) -> Iterator[tuple[str, PhotoFile]]:
     """Every file of a tar or folder by its path inside, in name order; a tar is read into memory."""
     if source.is_dir():
         for path in sorted(p for p in source.rglob("*") if p.is_file()):
-            yield path.relative_to(source).as_posix(), PhotoFile(path.read_bytes, path.stat().st_size)
+            name = path.relative_to(source).as_posix()
+            yield name, PhotoFile(name, path.read_bytes, path.stat().st_size)
         return
     with tarfile.open(source) as archive:
         for member in sorted(archive.getmembers(), key=lambda m: m.name):
             handle = archive.extractfile(member) if member.isfile() else None
             if handle is not None:
-                yield member.name.removeprefix("./"), _in_memory(handle.read())
+                name = member.name.removeprefix("./")
+                yield name, _in_memory(name, handle.read())
 
 
-def _in_memory(data: bytes) -> PhotoFile:
-    return PhotoFile(lambda: data, len(data))
+def _in_memory(name: str, data: bytes) -> PhotoFile:
+    return PhotoFile(name, lambda: data, len(data))
 
 
-class PhotoCrops:
-    """Endless batches of crops (N, 3, S, S) float32 RGB 0..255, prepared by one background thread."""
+class PhotoCropper:
+    """Random crops of photos, deterministic by seed; no thread, and for one thread at a time.
+
+    size: side S of a crop in pixels; scales: smallest and largest factor of a photo's stored size;
+    mosaic_share: share 0..1 of crops made of four photos.
+    """
 
     def __init__(
         self,
         photos: Sequence[np.ndarray],
         size: int,
-        batch: int,
         seed: int,
         scales: tuple[float, float] = (0.35, 1.25),
         mosaic_share: float = 0.35,
     ) -> None:
         self._photos = photos
         self._size = size
-        self._batch = batch
         self._scales = scales
         self._mosaic_share = mosaic_share
         self._random = np.random.default_rng(seed)
-        self._ready: queue.Queue[np.ndarray] = queue.Queue(maxsize=6)
-        threading.Thread(target=self._fill, daemon=True, name="photo-crops").start()
 
-    def next(self) -> Tensor:
-        """The next batch, channels last in memory; waits for the background thread if it is behind."""
-        return torch.from_numpy(self._ready.get()).permute(0, 3, 1, 2).to(torch.float32)
-
-    def _fill(self) -> None:
-        while True:
-            self._ready.put(np.stack([self.crop() for _ in range(self._batch)]))
+    def batch(self, count: int) -> np.ndarray:
+        """`count` crops (count, S, S, 3) uint8 RGB."""
+        return np.stack([self.crop() for _ in range(count)])
 
     def crop(self) -> np.ndarray:
-        """One crop (S, S, 3) uint8."""
+        """One crop (S, S, 3) uint8 RGB."""
         size, random = self._size, self._random
         canvas = np.full((size, size, 3), FILL, np.uint8)
         if random.random() < self._mosaic_share:

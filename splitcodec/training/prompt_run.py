@@ -35,7 +35,6 @@ from splitcodec.training.setting import (
     TeacherSetting,
     TrainingInputs,
     default_device,
-    draw,
     on,
     run_of,
     teacher_setting,
@@ -118,8 +117,12 @@ def train_prompt(recipe: Recipe, inputs: TrainingInputs) -> None:
         )
     torch.manual_seed(recipe.seed)
     device = default_device()
-    setting = teacher_setting(recipe, inputs, device)
-    parts = task_parts(SIZES[recipe.sizes], inputs.start, inputs.teacher, device, inputs.student)
+    with teacher_setting(recipe, inputs, device) as setting:
+        parts = task_parts(SIZES[recipe.sizes], inputs.start, inputs.teacher, device, inputs.student)
+        _train(recipe, inputs, setting, parts)
+
+
+def _train(recipe: Recipe, inputs: TrainingInputs, setting: TeacherSetting, parts: TaskParts) -> None:
     prepare_prompt(recipe, parts.prompt)
     if recipe.tail_rate == 0.0:
         parts.tail.requires_grad_(False)
@@ -133,7 +136,7 @@ def train_prompt(recipe: Recipe, inputs: TrainingInputs) -> None:
     trainer = Trainer(
         run_of(recipe, inputs, setting.photos), parts.trained(), parameter_groups(recipe, parts)
     )
-    trainer.train(lambda rate_term, progress: step(rate_term, *draw(setting.crops)), check)
+    trainer.train(lambda rate_term, progress: step(rate_term, *setting.crops.draw()), check)
 
 
 Step = Callable[[float, Tensor, Truth | None], StepResult]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -10,9 +11,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from splitcodec.training.labels import LabelledCrops, Truth, read_labelled
+from splitcodec.training.crops import Crops, new_crops
+from splitcodec.training.labels import Truth
 from splitcodec.training.loop import Run
-from splitcodec.training.photos import PhotoCrops, read_photos
 from splitcodec.training.pixels import Student
 from splitcodec.training.ranks import join_ranks, local_rank
 from splitcodec.training.recipes import Recipe
@@ -79,28 +80,10 @@ def run_of(recipe: Recipe, inputs: TrainingInputs, photos: int) -> Run:
     )
 
 
-Crops = PhotoCrops | LabelledCrops
-
-
-def new_crops(recipe: Recipe, sources: Sequence[Path], seed: int) -> tuple[Crops, int]:
-    """Crops of these photos, with labels if the recipe's losses need them, and how many photos there are."""
-    if recipe.losses == "paper":
-        labelled = read_labelled(sources)
-        return LabelledCrops(labelled, recipe.crop, recipe.batch, seed, recipe.scales), len(labelled)
-    photos = read_photos(list(sources))
-    crops = PhotoCrops(photos, recipe.crop, recipe.batch, seed, recipe.scales, recipe.mosaic_share)
-    return crops, len(photos)
-
-
-def draw(crops: Crops) -> tuple[Tensor, Truth | None]:
-    """The next batch, and its labels if there are any."""
-    return crops.next_labelled() if isinstance(crops, LabelledCrops) else (crops.next(), None)
-
-
 def validation_batches(recipe: Recipe, inputs: TrainingInputs) -> list[tuple[Tensor, Truth | None]]:
     """The crops that every epoch is checked on."""
-    crops, _ = new_crops(recipe, inputs.validation, recipe.seed + VALIDATION_SEED)
-    return [draw(crops) for _ in range(VALIDATION_BATCHES)]
+    with new_crops(recipe, inputs.validation, recipe.seed + VALIDATION_SEED)[0] as crops:
+        return [crops.draw() for _ in range(VALIDATION_BATCHES)]
 
 
 @dataclass(frozen=True)
@@ -125,11 +108,13 @@ class TeacherSetting:
         return torch.compile(targets) if compiled else targets
 
 
-def teacher_setting(recipe: Recipe, inputs: TrainingInputs, device: torch.device) -> TeacherSetting:
-    """Load photos and teacher; measure the split tensor's statistics on some batches."""
+@contextmanager
+def teacher_setting(recipe: Recipe, inputs: TrainingInputs, device: torch.device) -> Iterator[TeacherSetting]:
+    """Load photos and teacher; measure the split tensor's statistics on some batches. Closes the crops."""
     teacher = open_teacher(inputs.teacher)
     ranks = join_ranks()
     crops, photos = new_crops(recipe, inputs.photos, recipe.seed + ranks.rank)
-    statistics = split_statistics(teacher, [crops.next() for _ in range(STATISTICS_BATCHES)]).to(device)
-    ranks.average([statistics.variance, statistics.sensitivity])
-    return TeacherSetting(on(device, teacher), crops, statistics, photos)
+    with crops:
+        statistics = split_statistics(teacher, [crops.next() for _ in range(STATISTICS_BATCHES)]).to(device)
+        ranks.average([statistics.variance, statistics.sensitivity])
+        yield TeacherSetting(on(device, teacher), crops, statistics, photos)
