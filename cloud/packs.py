@@ -72,7 +72,7 @@ class PackRunner:
         room = self._room((header.codec_digest, header.prompt_digest))
         decoded = room.decoder.decompress_batch(bitstreams)
         sound = [frame for frame in decoded if isinstance(frame, DecodedFeature)]
-        outputs = iter(room.tail.answer(sound) if sound else [])
+        outputs = iter(room.tail.answer(sound))
         return [next(outputs) if isinstance(frame, DecodedFeature) else frame for frame in decoded]
 
     def codecs(self) -> Mapping[str, CodecSection]:

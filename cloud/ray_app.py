@@ -11,7 +11,6 @@ For `serve deploy`: import_path `cloud.ray_app:build_app`, args: the fields of A
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -188,24 +187,9 @@ class Tail:
         return await asyncio.to_thread(self._answer, frames)
 
     def _answer(self, frames: list[Feature | SplitcodecError]) -> list[TaskOutput | SplitcodecError]:
-        """Features of one shape share a run of the tail."""
-        answers: dict[int, TaskOutput | SplitcodecError] = {}
-        groups: dict[tuple[int, ...], list[tuple[int, Feature]]] = {}
-        for position, frame in enumerate(frames):
-            if isinstance(frame, SplitcodecError):
-                answers[position] = frame
-            else:
-                groups.setdefault(frame.feature.shape, []).append((position, frame))
-        for members in groups.values():
-            outputs = self._run([frame for _, frame in members])
-            answers |= {position: out for (position, _), out in zip(members, outputs, strict=True)}
-        return [answers[position] for position in range(len(frames))]
-
-    def _run(self, frames: list[Feature]) -> Sequence[TaskOutput | SplitcodecError]:
-        try:
-            return self._tail.answer(frames)
-        except SplitcodecError as error:
-            return [error] * len(frames)
+        sound = [frame for frame in frames if not isinstance(frame, SplitcodecError)]
+        outputs = iter(self._tail.answer(sound))
+        return [frame if isinstance(frame, SplitcodecError) else next(outputs) for frame in frames]
 
     async def check_health(self) -> None:
         """Raises if the graph no longer runs; Ray then replaces this replica."""

@@ -15,7 +15,7 @@ from splitcodec.tasks import TaskAnswer
 
 @dataclass(frozen=True)
 class ServedPrompt:
-    """A prompt that frames may name; digests are 8 bytes, the input size is in pixels.
+    """A prompt that frames may name; digests are 8 bytes, the input size is its largest canvas's in pixels.
 
     active: edges should use it for its task; published: it came while the service ran, or an earlier one.
     """

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cloud.runner import TaskOutput
 from splitcodec.bitstream import Header
+from splitcodec.errors import SplitcodecError
 from splitcodec.packs import TaskSection
 from splitcodec.packs.schema import TAIL_INPUT
 from splitcodec.runtime import open_session
@@ -41,11 +42,27 @@ class TaskTail:
         self._postprocess = postprocess_for(section.postprocess)
         self._limits = limits
 
-    def answer(self, frames: Sequence[Decoded]) -> list[TaskOutput]:
-        """One output for each frame, in order; the graph runs once for all. GraphFailed.
+    def answer(self, frames: Sequence[Decoded]) -> list[TaskOutput | SplitcodecError]:
+        """One output for each frame, in order, or the error that its postprocess or graph gave.
 
-        All features must have one shape.
+        The graph runs once for all features of one shape.
         """
+        answers: dict[int, TaskOutput | SplitcodecError] = {}
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for position, frame in enumerate(frames):
+            groups.setdefault(frame.feature.shape, []).append(position)
+        for members in groups.values():
+            answers |= zip(members, self._answer_group([frames[at] for at in members]), strict=True)
+        return [answers[position] for position in range(len(frames))]
+
+    def _answer_group(self, frames: Sequence[Decoded]) -> Sequence[TaskOutput | SplitcodecError]:
+        """Answers frames whose features have one shape; what goes wrong is the answer of all of them."""
+        try:
+            return self._run(frames)
+        except SplitcodecError as error:
+            return [error] * len(frames)
+
+    def _run(self, frames: Sequence[Decoded]) -> list[TaskOutput]:
         started = time.perf_counter()
         heads = self._session.run({TAIL_INPUT: np.concatenate([frame.feature for frame in frames])})
         share = (time.perf_counter() - started) / len(frames)
@@ -55,7 +72,10 @@ class TaskTail:
         ]
 
     def probe(self, channels: int) -> None:
-        """Runs graph and postprocess on one feature of zeros with so many channels. Raises GraphFailed."""
+        """Runs graph and postprocess on one feature of zeros with so many channels. Raises GraphFailed.
+
+        It has the size of the largest canvas, which is also that of the only one if nothing is trimmed.
+        """
         convention = self._section.input
         height, width = convention.height, convention.width
         heads = self._session.run({TAIL_INPUT: np.zeros((1, channels, height // 8, width // 8), np.float32)})

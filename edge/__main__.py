@@ -72,7 +72,7 @@ def open_trust(settings: EdgeSettings) -> TrustStore | None:
 
 
 def build_codec(settings: EdgeSettings, trust: TrustStore | None = None) -> Codec:
-    """Load the pack, open its sessions, and compress one grey canvas per task to warm them up."""
+    """Load the pack, open its sessions, and compress the largest grey canvas of each task to warm them up."""
     pack = load_pack(settings.pack, trust)
     encoder = FeatureEncoder(pack, engine=settings.engine, threads=settings.threads)
     max_rate = float(pack.manifest.codec.rate_points - 1)

@@ -142,7 +142,7 @@ class EdgePrompts:
         return digest
 
     def _warm_and_stage(self, pack: PromptPack) -> None:
-        """Runs an empty canvas first; the exact branch of this machine is checked on the way."""
+        """Runs the largest canvas, empty, first; the exact branch of this machine is checked on the way."""
         prompt, section = pack.prompt, pack.manifest.section
         size = (section.input.height, section.input.width)
         try:

@@ -131,7 +131,10 @@ class FrameStatus:
 
 @dataclass(frozen=True)
 class PromptReport:
-    """One live prompt: what it does, and the rates a frame may ask for."""
+    """One live prompt: what it does, and the rates a frame may ask for.
+
+    network_height, network_width: pixels of its largest canvas; a frame's own is in its report.
+    """
 
     task: str
     prompt_digest: str

@@ -25,7 +25,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlug
 
 from splitcodec.errors import BrokenFrame
 from splitcodec.picture import DEFAULT_LIMITS, Kind, PictureHeader, PictureLimits, inspect_picture
-from splitcodec.placement import FrameSize, Window
+from splitcodec.placement import FrameSize, Window, trimmed_size
 
 if TYPE_CHECKING:
     from splitcodec.packs.schema import InputConvention
@@ -122,9 +122,10 @@ def decode_picture(
 
 def frame_size(convention: InputConvention, source_height: int, source_width: int) -> FrameSize:
     """How a picture of this size in pixels lies on the canvas of a convention."""
-    return FrameSize(
-        source_height, source_width, convention.height, convention.width, convention.fit, convention.crop
-    )
+    height, width = convention.height, convention.width
+    if convention.trim:
+        height, width = trimmed_size(source_height, source_width, height, width)
+    return FrameSize(source_height, source_width, height, width, convention.fit, convention.crop)
 
 
 def to_canvas(rgb: RGB, convention: InputConvention, source_size: tuple[int, int] | None = None) -> Canvas:
@@ -135,9 +136,10 @@ def to_canvas(rgb: RGB, convention: InputConvention, source_size: tuple[int, int
     size = frame_size(convention, *(source_size or (rgb.shape[0], rgb.shape[1])))
     shown = size.canvas_window
     part = resize(rgb, shown.height, shown.width, _box(size, rgb))
-    if part.shape[:2] == (convention.height, convention.width):
+    canvas = (size.network_height, size.network_width)
+    if part.shape[:2] == canvas:
         return Canvas(part, size)
-    pixels = np.full((convention.height, convention.width, 3), convention.fill, dtype=np.uint8)
+    pixels = np.full((*canvas, 3), convention.fill, dtype=np.uint8)
     pixels[: shown.height, : shown.width] = part
     return Canvas(pixels, size)
 

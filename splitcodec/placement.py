@@ -1,17 +1,23 @@
 """Where a picture lies on the network's canvas, and back: one geometry for the edge and the cloud.
 
 letterbox  scaled to fit, both sides alike, top-left corner; the rest of the canvas is fill (YOLOX's geometry)
+           trimmed: the canvas ends with the picture, but for what makes its sides multiples of 32
 stretch    the whole picture on the whole canvas, each side scaled on its own (DeepLab's)
 crop       the largest centred window of the canvas's shape, times `crop`, on the whole canvas (ImageNet's)
+
+Sides are computed in whole numbers. A trimmed side is rounded up from the exact quotient, not from the fitted
+pixels, so the side that limits the scale is the same for the box and for the canvas cut out of it: the cloud,
+which knows the canvas alone, finds the edge's scale and pixels.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Fit = Literal["letterbox", "stretch", "crop"]
+TRIM_MULTIPLE: Final = 32  # of the sides of a trimmed canvas: what the graphs take, see splitcodec.bitstream
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,29 @@ class Window:
 
 
 def fit_size(source_height: int, source_width: int, height: int, width: int) -> tuple[int, int]:
-    """Size (height, width) a source picture has once it fits height x width; each at least 1."""
-    scale = min(height / source_height, width / source_width)
-    return max(1, int(source_height * scale)), max(1, int(source_width * scale))
+    """Size (height, width) a source picture has once it fits height x width; each at least 1.
+
+    The side that limits the scale is the box's own, the other is cut to whole pixels.
+    """
+    if height * source_width <= width * source_height:
+        return height, max(1, source_width * height // source_height)
+    return max(1, source_height * width // source_width), width
+
+
+def trimmed_size(source_height: int, source_width: int, height: int, width: int) -> tuple[int, int]:
+    """Size (height, width) of the least canvas with sides of whole 32 pixels that a letterbox needs.
+
+    height, width: of the box the picture is fitted into, multiples of 32. Whoever fits the picture into the
+    canvas gets the pixels and the scale that the box gives.
+    """
+    if height * source_width <= width * source_height:
+        return height, _whole_steps(source_width * height, source_height)
+    return _whole_steps(source_height * width, source_width), width
+
+
+def _whole_steps(pixels: int, over: int) -> int:
+    """pixels / over, rounded up to a multiple of TRIM_MULTIPLE."""
+    return -(-pixels // (over * TRIM_MULTIPLE)) * TRIM_MULTIPLE
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from splitcodec.errors import TrainingError
 from splitcodec.evaluation.codec_system import codec_systems
 from splitcodec.evaluation.systems import Eats, Teacher
 from splitcodec.export import build
+from splitcodec.export.sources import CONVENTIONS
 from splitcodec.frame import Canvas
 from splitcodec.models.sizes import SIZES
 from splitcodec.models.transforms import ImageExtractor
@@ -41,6 +42,11 @@ def own_teacher() -> nn.Module:
     torch.manual_seed(5)
     layers = (nn.Conv2d(3, 6, 8, stride=8), nn.ReLU(), nn.Conv2d(6, 6, 1), nn.AdaptiveAvgPool2d(1))
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(6, len(SHAPES)))
+
+
+def test_only_the_detectors_canvas_is_trimmed_unless_said_otherwise() -> None:
+    trimmed = {task for task, convention in CONVENTIONS.items() if convention.trim}
+    assert trimmed == {"detect"}
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ class Square416:
     fit: str = "letterbox"
     fill: int = 114
     crop: float = 1.0
+    trim: bool = False
 
 
 def within_416(height: int, width: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from tiny_tails import (
     LABELS,
     SEGMENT_LABELS,
     classify_tail,
+    even_tail,
     segment_tail,
     tail_graph,
 )
@@ -280,3 +281,16 @@ def write_tiny_pack(folder: Path) -> Pack:
 def noise_canvas(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     """A canvas of random pixels, uint8 [height, width, 3]."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write_trimmed(folder: Path, height: int, width: int) -> Pack:
+    """Writes the tiny pack with tasks `detect` and `segment`, both trimmed in a box of this size.
+
+    The detector sees one box of score 0.25 and one shape around every cell, whatever the picture shows.
+    """
+    base = three_tasks()
+    box = InputConvention(height=height, width=width, fit="letterbox", fill=114, trim=True)
+    detect = replace(base.tasks["detect"], input=box, tail=even_tail())
+    segment = replace(base.tasks["segment"], input=box)
+    write_pack(folder, replace(base, tasks={"detect": detect, "segment": segment}))
+    return load_pack(folder)

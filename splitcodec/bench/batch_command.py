@@ -74,7 +74,7 @@ def batches_command(
 
 
 def measure(pack: Pack, threads: int, repeats: int) -> BatchReport:
-    """The canvas is that of the pack's first task: frames of one batch must have one size."""
+    """The canvas is the largest of the pack's first task: frames of one batch must have one size."""
     from splitcodec.bench.stacked import stacked_decoder, stacked_inputs
 
     convention = pack.task(pack.tasks[0]).input

@@ -181,6 +181,7 @@ class StoredResult:
 class CloudPrompt:
     """A prompt the cloud can decode; rates run from 0 to max_rate.
 
+    input_height, input_width: pixels of its largest canvas; a frame's own is in its result.
     active: edges should use it for its task; published: it came while the cloud ran, not with the pack.
     """
 

@@ -220,6 +220,7 @@ def _convention(
     metric: Metric, canvas: InputConvention, pictures: Sequence[Anchor], resamples: int
 ) -> Convention:
     rest = f", fill {canvas.fill}" if canvas.fit == "letterbox" else ""
+    rest += ", trimmed to multiples of 32" if canvas.trim else ""
     rest = f" of {canvas.crop:g}" if canvas.fit == "crop" else rest
     return Convention(
         metric=metric.definition,

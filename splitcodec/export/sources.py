@@ -14,7 +14,7 @@ from splitcodec.training.paper_teachers import PAPER_TEACHERS, teacher_source
 from splitcodec.training.teacher import TeacherSource, TeacherSpec
 
 CONVENTIONS = {
-    "detect": InputConvention(height=416, width=416, fit="letterbox", fill=114),
+    "detect": InputConvention(height=416, width=416, fit="letterbox", fill=114, trim=True),
     "segment": InputConvention(height=512, width=512, fit="stretch", fill=0),
     "classify": InputConvention(height=224, width=224, fit="crop", fill=0, crop=0.875),
 }

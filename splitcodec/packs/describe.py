@@ -26,6 +26,7 @@ def describe(pack: Pack) -> list[str]:
 
 def _task_lines(task: str, section: TaskSection) -> list[str]:
     size = f"{section.input.width}x{section.input.height} {section.input.fit}"
+    size += ", trimmed" if section.input.trim else ""
     return [
         f"task {task}: input {size}, {len(section.labels)} labels, postprocess {section.postprocess},"
         f" prompt digest {section.prompt.digest[:16]}",
