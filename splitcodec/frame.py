@@ -28,7 +28,7 @@ from splitcodec.picture import DEFAULT_LIMITS, Kind, PictureHeader, PictureLimit
 from splitcodec.placement import FrameSize, Window, trimmed_size
 
 if TYPE_CHECKING:
-    from splitcodec.packs.schema import InputConvention
+    from splitcodec.packs.convention import InputConvention
 
 RGB = NDArray[np.uint8]
 """A picture: uint8 [height, width, 3], RGB, 0..255, C-contiguous."""

@@ -11,11 +11,11 @@ import pytest
 import tiny_pack
 from pydantic import BaseModel
 
+from splitcodec.packs.convention import InputConvention
 from splitcodec.packs.files import MAX_BYTES, MAX_FILES, MIB
 from splitcodec.packs.prompt_pack import FILES, PromptPackManifest
 from splitcodec.packs.schema import (
     CodecSection,
-    InputConvention,
     Manifest,
     MeasuredRow,
     PromptEntry,

@@ -9,7 +9,7 @@ from splitcodec.evaluation.dataset import Photo
 from splitcodec.evaluation.judge import Judge, Seen
 from splitcodec.evaluation.systems import System
 from splitcodec.frame import Canvas, read_canvas
-from splitcodec.packs.schema import InputConvention
+from splitcodec.packs.convention import InputConvention
 
 
 @dataclass

@@ -32,7 +32,8 @@ from splitcodec.evaluation.rows import CONFIDENCE, bd_rates, equal_accuracy, row
 from splitcodec.evaluation.segmentation import SegmentationJudge
 from splitcodec.evaluation.systems import TEACHER_INPUTS, AnchorSystem, System, Teacher, open_teacher
 from splitcodec.packs import Pack, load_pack
-from splitcodec.packs.schema import InputConvention, TaskSection
+from splitcodec.packs.convention import InputConvention
+from splitcodec.packs.schema import TaskSection
 from splitcodec.provenance import provenance
 
 RATE_STEP = 0.5  # by default every trained rate point and the middle between neighbours

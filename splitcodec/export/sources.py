@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from splitcodec.packs.schema import InputConvention, TeacherOrigin
+from splitcodec.packs.convention import InputConvention
+from splitcodec.packs.schema import TeacherOrigin
 from splitcodec.prompts.schema import Identifier
 from splitcodec.training.paper_teachers import PAPER_TEACHERS, teacher_source
 from splitcodec.training.teacher import TeacherSource, TeacherSpec

@@ -1,9 +1,9 @@
 """The pack format: manifest, graphs, tables, prompts and tails in one folder, verified before use."""
 
+from splitcodec.packs.convention import InputConvention
 from splitcodec.packs.digest import wire_digest
 from splitcodec.packs.load import DEFAULT_PACK, Pack, load_pack
 from splitcodec.packs.schema import (
-    InputConvention,
     Manifest,
     MeasuredRow,
     Provenance,

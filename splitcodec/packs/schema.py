@@ -8,16 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import (
-    Field,
-    SerializerFunctionWrapHandler,
-    StringConstraints,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, StringConstraints, model_validator
 
+from splitcodec.packs.convention import InputConvention
 from splitcodec.packs.digest import canonical_digest, prompt_digest
-from splitcodec.placement import Fit
 from splitcodec.prompts.schema import (
     EXACT_PREFIX,
     RATE_TENSORS,
@@ -123,42 +117,6 @@ class CodecSection(Strict):
     def digest(self) -> str:
         """SHA-256, in hex, of this section as canonical JSON."""
         return canonical_digest(self.model_dump(mode="json"))
-
-
-class InputConvention(Strict):
-    """How a picture becomes the network's canvas (RGB, 0..255); see splitcodec.placement.
-
-    height, width: of the canvas in pixels; of the largest one with trim. fill: value of what a letterbox
-    leaves free; crop: share of the largest centred window that is kept; trim: a letterbox's canvas ends with
-    the picture, each side rounded up to a multiple of 32.
-    """
-
-    height: int = Field(ge=32, le=2048, multiple_of=32)
-    width: int = Field(ge=32, le=2048, multiple_of=32)
-    fit: Fit
-    fill: int = Field(ge=0, le=255)
-    crop: float = Field(default=1.0, gt=0, le=1)
-    trim: bool = False
-
-    @model_validator(mode="after")
-    def _crop_is_meant(self) -> InputConvention:
-        if self.crop != 1.0 and self.fit != "crop":
-            raise ValueError(f"crop is {self.crop} with fit {self.fit!r}; only fit 'crop' crops")
-        return self
-
-    @model_validator(mode="after")
-    def _trim_is_meant(self) -> InputConvention:
-        if self.trim and self.fit != "letterbox":
-            raise ValueError(
-                f"trim is set with fit {self.fit!r}; only fit 'letterbox' leaves anything to trim"
-            )
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_idle_trim(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Leaves `trim` out unless it is set: readers from before it know every other convention."""
-        values: dict[str, object] = handler(self)
-        return values if self.trim else {name: value for name, value in values.items() if name != "trim"}
 
 
 class PromptEntry(FileEntry):

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from splitcodec.entropy import Z_MAX, SymbolTables
 from splitcodec.errors import InvalidManifest
 from splitcodec.packs.check import prompt_sigma_check
+from splitcodec.packs.convention import InputConvention
 from splitcodec.packs.digest import prompt_digest
 from splitcodec.packs.load import load_pack
 from splitcodec.packs.onnx_graph import read_outline
@@ -29,7 +30,6 @@ from splitcodec.packs.schema import (
     CodecSection,
     FileEntry,
     GraphEntry,
-    InputConvention,
     Manifest,
     MeasuredRow,
     PromptEntry,
