@@ -182,3 +182,12 @@ def test_reports_must_measure_every_task_once(three: Pack, tmp_path: Path, tasks
         publish_three(three, tmp_path, *reports)
     assert load_pack(tmp_path / "pack").manifest.measured == ()
     assert "Task" not in (tmp_path / "README.md").read_text()
+
+
+def test_reports_of_pixels_alone_are_shown_but_not_published(three: Pack, tmp_path: Path) -> None:
+    path = write_report(tmp_path / "r.json", three, "segment")
+    path.write_text(path.read_text().replace('"splitcodec"', '"splitcodec-pixels"'))
+    report = read_report(path)
+    assert [row.codec for row in report.tasks[0].ours] == ["splitcodec-pixels"]
+    with pytest.raises(DatasetError, match=r"r\.json measured segment as pixels alone; measure --student"):
+        check_reports(three, [(path, report)])

@@ -179,7 +179,7 @@ def options(**fields: object) -> EvalOptions:
         "classes": None,
         "json": Path("/out/eval.json"),
         "rates": (0.0, 0.5),
-        "anchors": False,
+        "anchors": (),
         "engine": "auto",
         "threads": 1,
         "resamples": 1000,
@@ -199,13 +199,18 @@ def test_the_command_in_the_report_names_files_but_no_folders() -> None:
         teachers={"detect": Path("/a/yolox.onnx"), EVERY: Path("/b/net.onnx")},
         classes=Path("/c/classes.csv"),
         rates=None,
-        anchors=True,
+        anchors=None,
     )
     assert command_line(several) == (
         "splitcodec eval --pack default --task detect --task classify --data detect=coco.tar"
         " --data classify=photos --teacher detect=yolox.onnx --teacher net.onnx --json eval.json"
         " --classes classes.csv --engine auto --resamples 1000"
     )
+
+
+def test_the_command_in_the_report_names_the_forms_and_picture_codecs_asked_for() -> None:
+    line = command_line(options(student="both", anchors=("jpeg", "hevc-slow")))
+    assert " --student both --anchors jpeg,hevc-slow --engine" in line
 
 
 def test_an_option_may_be_for_every_task_or_for_one() -> None:

@@ -233,7 +233,7 @@ def test_eval_measures_three_tasks_into_one_report(desk: Desk) -> None:
 @pytest.mark.slow
 def test_picture_codecs_stand_beside_every_task(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     few = [PillowAnchor("jpeg", (10, 90), ()), PillowAnchor("webp", (50,), ())]
-    monkeypatch.setattr("splitcodec.evaluation.run.standard_anchors", lambda: few)
+    monkeypatch.setattr("splitcodec.evaluation.anchor_choice.standard_anchors", lambda: few)
     result = CliRunner().invoke(app, desk.words)
     assert result.exit_code == 0, result.output
     for task in read_report(desk.json).tasks:
@@ -242,6 +242,31 @@ def test_picture_codecs_stand_beside_every_task(desk: Desk, monkeypatch: pytest.
         assert {(one.rate, one.anchor) for one in task.equal_accuracy} == {
             (rate, anchor) for rate in (0.0, 1.5) for anchor in ("jpeg", "webp")
         }
+
+
+@pytest.mark.slow
+def test_only_the_picture_codecs_named_are_measured_in_the_standard_order(desk: Desk) -> None:
+    result = CliRunner().invoke(app, [*desk.words, "--anchors", "hevc-medium, jpeg"])
+    assert result.exit_code == 0, result.output
+    report = read_report(desk.json)
+    for task in report.tasks:
+        assert list(dict.fromkeys(row.codec for row in task.rows[3:])) == ["jpeg", "hevc-medium"]
+    assert " --anchors hevc-medium,jpeg " in report.command
+
+
+def test_an_unknown_picture_codec_is_refused_with_the_known_ones(desk: Desk) -> None:
+    result = CliRunner().invoke(app, [*desk.words, "--anchors", "jpeg,hevc"])
+    assert isinstance(result.exception, SettingsError)
+    known = "jpeg, webp, avif, hevc-medium, hevc-slow, vvc"
+    assert str(result.exception) == f"--anchors names ['hevc']; known: {known}"
+    both = CliRunner().invoke(app, [*desk.words, "--anchors", "jpeg", "--no-anchors"])
+    assert both.exit_code == 2
+
+
+def test_pixels_of_a_pack_without_an_extractor_are_refused(desk: Desk) -> None:
+    result = CliRunner().invoke(app, [*desk.words, "--no-anchors", "--student", "pixels"])
+    assert isinstance(result.exception, SettingsError)
+    assert "holds no picture extractor, which --student pixels needs" in str(result.exception)
 
 
 def test_a_task_without_data_or_teacher_is_named(desk: Desk) -> None:
@@ -256,7 +281,7 @@ def test_a_task_without_data_or_teacher_is_named(desk: Desk) -> None:
 @pytest.mark.slow
 def test_the_commands_of_the_page_run(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = [PillowAnchor("jpeg", (10, 90), ())]
-    monkeypatch.setattr("splitcodec.evaluation.run.standard_anchors", lambda: few)
+    monkeypatch.setattr("splitcodec.evaluation.anchor_choice.standard_anchors", lambda: few)
     shutil.copytree(desk.root / "tiny", tmp_path / "packs" / "mine")
     named = {"yolox": "detect", "deeplab": "segment", "mobilenet": "classify"}
     for name, given in [*((f"{k}.onnx", f"{v}.onnx") for k, v in named.items()), *((t, t) for t in TARS)]:

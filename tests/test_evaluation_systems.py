@@ -54,12 +54,12 @@ class Inverter:
         return CodedPicture(quality, 255 - picture)
 
 
-def test_the_four_alternatives_are_there_with_enough_points() -> None:
-    assert list(ANCHORS) == ["jpeg", "webp", "avif", "hevc"]
+def test_the_alternatives_are_there_with_enough_points() -> None:
+    assert list(ANCHORS) == ["jpeg", "webp", "avif", "hevc-medium", "hevc-slow"]
     assert all(len(set(anchor.qualities)) >= 6 for anchor in ANCHORS.values())
 
 
-@pytest.mark.parametrize("name", ["jpeg", "webp", "avif", "hevc"])
+@pytest.mark.parametrize("name", list(ANCHORS))
 def test_a_round_trip_costs_more_and_looks_better_with_quality(name: str) -> None:
     anchor, picture = ANCHORS[name], smooth_picture(48, 64)
     low, high = (anchor.round_trip(picture, anchor.qualities[end]) for end in (0, -1))
@@ -70,7 +70,17 @@ def test_a_round_trip_costs_more_and_looks_better_with_quality(name: str) -> Non
     assert psnr(high.picture, picture) > 32
 
 
-@pytest.mark.parametrize("name", ["jpeg", "webp", "avif", "hevc"])
+def test_presets_of_hevc_differ_in_name_settings_and_bytes() -> None:
+    medium, slow = ANCHORS["hevc-medium"], ANCHORS["hevc-slow"]
+    assert "preset=medium" in medium.settings
+    assert "preset=slow" in slow.settings
+    assert medium.qualities == slow.qualities
+    picture = smooth_picture(64, 96)
+    sizes = {anchor.round_trip(picture, 25).num_bytes for anchor in (medium, slow)}
+    assert len(sizes) == 2
+
+
+@pytest.mark.parametrize("name", list(ANCHORS))
 def test_odd_sizes_come_back_as_they_were(name: str) -> None:
     anchor: Anchor = ANCHORS[name]
     assert anchor.round_trip(smooth_picture(33, 65), anchor.qualities[-1]).picture.shape == (33, 65, 3)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from splitcodec.cli import app
 from splitcodec.codec import FeatureDecoder, FeatureEncoder
 from splitcodec.errors import TrainingError
-from splitcodec.evaluation.codec_system import codec_systems
+from splitcodec.evaluation.codec_system import codec_systems, codec_under_test
 from splitcodec.evaluation.systems import Eats, Teacher
 from splitcodec.export import build
 from splitcodec.export.sources import CONVENTIONS
@@ -132,13 +132,16 @@ class SpySession:
 def test_a_whole_teacher_is_shown_the_extractors_picture(several: Pack, whole_run: WholeRun) -> None:
     spy, canvas = SpySession(), smooth_photo(96, 160, 3)
     teacher = Teacher(spy, Eats(bgr=False, scale=1.0, offset=0.0))
-    systems = codec_systems(several, "shapes", (0.0, 3.0), "ort-cpu", 1, teacher)
+    systems = codec_systems(several, "shapes", (0.0, 3.0), "ort-cpu", 1, teacher, "both")
     assert [(system.codec, system.rate) for system in systems] == [
         ("splitcodec", 0.0),
         ("splitcodec", 3.0),
         ("splitcodec-pixels", 0.0),
         ("splitcodec-pixels", 3.0),
     ]
+    for student in ("feature", "pixels"):
+        alone = codec_systems(several, "shapes", (0.0,), "ort-cpu", 1, teacher, student)
+        assert [system.codec for system in alone] == [codec_under_test(student)]
     sightings = [
         system.look(Canvas(canvas, FrameSize(96, 160, 96, 160, "stretch", 1.0))) for system in systems
     ]

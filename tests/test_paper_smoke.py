@@ -175,7 +175,8 @@ def test_evaluation_sets_both_tasks_beside_their_whole_teachers(paper_run: Paper
             file,
         )
         words += ("--task", task, "--teacher", f"{task}={file}")
-    command(*words, "--rates", "0,3", "--no-anchors", "--json", tmp_path / "report.json", "--resamples", "2")
+    words += ("--rates", "0,3", "--no-anchors", "--student", "both", "--resamples", "2")
+    command(*words, "--json", tmp_path / "report.json")
     report = json.loads((tmp_path / "report.json").read_text())
     assert [task["metric"] for task in report["tasks"]] == ["map", "miou"]
     for task in report["tasks"]:

@@ -1,4 +1,4 @@
-"""The picture codecs a user could put in front of the whole teacher: JPEG, WebP, AVIF and HEVC intra.
+"""The picture codecs a user could put in front of the whole teacher: JPEG, WebP, AVIF, HEVC; VVC is in vvc.
 
 Each takes the picture at network resolution without the canvas's fill (a little cheaper than coding the fill)
 and gives it back after a real round trip through its bytes.
@@ -31,7 +31,7 @@ class Anchor(Protocol):
 
     @property
     def name(self) -> str:
-        """jpeg, webp, avif or hevc."""
+        """Like jpeg or hevc-slow; each once in a run."""
         ...
 
     @property
@@ -78,9 +78,13 @@ class PillowAnchor:
 class HevcAnchor:
     """HEVC main profile, 4:2:0, one intra frame by x265; the bytes are the raw bitstream with its headers."""
 
-    name: str = "hevc"
+    preset: str
     qualities: tuple[int, ...] = (46, 43, 40, 37, 34, 31, 28, 25)
-    preset: str = "medium"
+
+    @property
+    def name(self) -> str:
+        """With the preset: hevc-medium, hevc-slow."""
+        return f"hevc-{self.preset}"
 
     @property
     def settings(self) -> str:
@@ -92,7 +96,7 @@ class HevcAnchor:
         import av
 
         height, width = picture.shape[:2]
-        padded = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        padded = with_even_sides(picture)
         encoder = av.CodecContext.create("libx265", "w")
         encoder.height, encoder.width = padded.shape[:2]
         encoder.pix_fmt = "yuv420p"
@@ -103,13 +107,26 @@ class HevcAnchor:
         }
         frame = av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(format="yuv420p")
         bitstream = b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
-        decoder = av.CodecContext.create("hevc", "r")
-        decoded = [*decoder.decode(av.Packet(bitstream)), *decoder.decode(None)]
-        return CodedPicture(len(bitstream), decoded[0].to_ndarray(format="rgb24")[:height, :width])
+        return CodedPicture(len(bitstream), decode_video("hevc", bitstream)[:height, :width])
+
+
+def with_even_sides(picture: Picture) -> Picture:
+    """[h, w, 3] -> the same with odd sides padded by one, as 4:2:0 needs it; the edge is repeated."""
+    height, width = picture.shape[:2]
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def decode_video(codec: str, bitstream: bytes) -> Picture:
+    """The first picture of a raw bitstream, [h, w, 3] uint8 RGB."""
+    import av
+
+    decoder = av.CodecContext.create(codec, "r")
+    decoded = [*decoder.decode(av.Packet(bitstream)), *decoder.decode(None)]
+    return np.asarray(decoded[0].to_ndarray(format="rgb24"))
 
 
 def standard_anchors() -> tuple[Anchor, ...]:
-    """The four codecs over the range in which a detector goes from useless to unharmed.
+    """Four codecs, HEVC at two presets, over the range in which a detector goes from useless to unharmed.
 
     JPEG and AVIF keep the colour at full resolution: the detector gains more from it than it costs in bytes.
     """
@@ -119,5 +136,6 @@ def standard_anchors() -> tuple[Anchor, ...]:
         ),
         PillowAnchor("webp", (1, 5, 12, 25, 40, 55, 70, 85), (("method", 6),)),
         PillowAnchor("avif", (8, 14, 20, 28, 36, 45, 55, 68), (("speed", 6), ("subsampling", "4:4:4"))),
-        HevcAnchor(),
+        HevcAnchor("medium"),
+        HevcAnchor("slow"),
     )

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from splitcodec.codec import FeatureDecoder, FeatureEncoder
+from splitcodec.errors import SettingsError
 from splitcodec.evaluation.systems import Sighting, Teacher
 from splitcodec.frame import Canvas
 from splitcodec.packs import Pack
@@ -16,6 +18,7 @@ from splitcodec.runtime import Session, open_session
 
 CODEC_NAME = "splitcodec"
 PIXELS_NAME = "splitcodec-pixels"
+MeasuredStudent = Literal["feature", "pixels", "both"]
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,38 @@ class PixelSystem:
 
 
 def codec_systems(
-    pack: Pack, task: str, rates: Sequence[float], engine: str, threads: int, teacher: Teacher
+    pack: Pack,
+    task: str,
+    rates: Sequence[float],
+    engine: str,
+    threads: int,
+    teacher: Teacher,
+    student: MeasuredStudent = "feature",
 ) -> list[CodecSystem | PixelSystem]:
-    """One system per rate, all on the same sessions; then the pixel form, if the pack holds an extractor."""
+    """One system per rate and form asked for, all on the same sessions: with the task's tail, then as pixels.
+
+    SettingsError: pixels of a pack without a picture extractor.
+    """
     prompt = pack.prompt(task)
     encoder = FeatureEncoder(pack, engine=engine, threads=threads)
     decoder = FeatureDecoder(pack, engine=engine, threads=threads)
     features = [CodecFeature(rate, prompt, encoder, decoder) for rate in rates]
-    tail = open_session(pack.tail_bytes(task), engine=engine, threads=threads)
-    systems: list[CodecSystem | PixelSystem] = [CodecSystem(feature, tail) for feature in features]
-    if (data := pack.picture_bytes()) is not None:
+    systems: list[CodecSystem | PixelSystem] = []
+    if student != "pixels":
+        tail = open_session(pack.tail_bytes(task), engine=engine, threads=threads)
+        systems += [CodecSystem(feature, tail) for feature in features]
+    if student != "feature":
+        data = pack.picture_bytes()
+        if data is None:
+            raise SettingsError(
+                f"pack {pack.name} holds no picture extractor, which --student {student} needs; "
+                "leave --student out, or export the pack again"
+            )
         extractor = open_session(data, engine=engine, threads=threads)
         systems += [PixelSystem(feature, extractor, teacher) for feature in features]
     return systems
+
+
+def codec_under_test(student: MeasuredStudent) -> str:
+    """Whose rows the picture codecs are compared with: the pixel form's if nothing else was measured."""
+    return PIXELS_NAME if student == "pixels" else CODEC_NAME

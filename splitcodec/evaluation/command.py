@@ -2,7 +2,7 @@
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,44 +15,57 @@ if TYPE_CHECKING:
 NEEDED = ("pycocotools", "av", "matplotlib", "bjontegaard", "scipy", "tqdm")
 
 
+Reports = Annotated[list[Path] | None, typer.Argument(help="With --compare: reports of earlier runs.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(help="A tar or a folder: COCO with boxes and masks, or photos; PATH or TASK=PATH."),
+]
+Json = Annotated[Path | None, typer.Option(help="Report to write; a .csv and a .png go beside it.")]
+PackPlace = Annotated[str, typer.Option(help="Pack folder or zip, or `default`.")]
+Tasks = Annotated[list[str] | None, typer.Option(help="Task of the pack, or `all`; may be repeated.")]
+Teachers = Annotated[
+    list[str] | None,
+    typer.Option(help="The untouched network (ONNX): PATH or TASK=PATH.", envvar="SPLITCODEC_TEACHER"),
+]
+Classes = Annotated[Path | None, typer.Option(help="CSV with file,class for photos whose names do not tell.")]
+Rates = Annotated[str, typer.Option(help="Like 0,0.5,3; all trained ones and midpoints by default.")]
+Student = Annotated[
+    Literal["feature", "pixels", "both"],
+    typer.Option(help="The task's tail on the feature, the teacher on a decoded picture, or both."),
+]
+Anchors = Annotated[
+    str, typer.Option(help="Like jpeg,webp,avif,hevc-medium,hevc-slow, which is the default; also vvc.")
+]
+NoAnchors = Annotated[bool, typer.Option("--no-anchors", help="Measure no picture codec.")]
+Engine = Annotated[str, typer.Option(help="Inference engine of the codec and the tail.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads per inference session.")]
+Resamples = Annotated[int, typer.Option(min=2, help="Bootstrap resamples.")]
+Compare = Annotated[
+    bool, typer.Option("--compare", help="Print bytes at equal accuracy of the reports named.")
+]
+
+
 def eval_command(
-    reports: Annotated[
-        list[Path] | None, typer.Argument(help="With --compare: reports of earlier runs.")
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="A tar or a folder: COCO with boxes and masks, or photos; PATH or TASK=PATH."),
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Report to write; a .csv and a .png go beside it.")
-    ] = None,
-    pack: Annotated[str, typer.Option(help="Pack folder or zip, or `default`.")] = "default",
-    task: Annotated[
-        list[str] | None, typer.Option(help="Task of the pack, or `all`; may be repeated.")
-    ] = None,
-    teacher: Annotated[
-        list[str] | None,
-        typer.Option(help="The untouched network (ONNX): PATH or TASK=PATH.", envvar="SPLITCODEC_TEACHER"),
-    ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="CSV with file,class for photos whose names do not tell.")
-    ] = None,
-    rates: Annotated[str, typer.Option(help="Like 0,0.5,3; all trained ones and midpoints by default.")] = "",
-    anchors: Annotated[bool, typer.Option(help="Measure JPEG, WebP, AVIF and HEVC too.")] = True,
-    engine: Annotated[str, typer.Option(help="Inference engine of the codec and the tail.")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="Threads per inference session.")] = 1,
-    resamples: Annotated[int, typer.Option(min=2, help="Bootstrap resamples.")] = 1000,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Print bytes at equal accuracy of the reports named.")
-    ] = False,
+    reports: Reports = None,
+    data: Data = None,
+    json: Json = None,
+    pack: PackPlace = "default",
+    task: Tasks = None,
+    teacher: Teachers = None,
+    classes: Classes = None,
+    rates: Rates = "",
+    student: Student = "feature",
+    anchors: Anchors = "",
+    no_anchors: NoAnchors = False,
+    engine: Engine = "auto",
+    threads: Threads = 1,
+    resamples: Resamples = 1000,
+    compare: Compare = False,
 ) -> None:
     """Accuracy against real bytes: the codec, the uncompressed teacher, and the picture codecs instead."""
     require_packages()
     if compare:
-        from splitcodec.evaluation.compare import compare_reports
-
-        typer.echo("\n".join(compare_reports(reports or [])))
-        return
+        return _print_comparison(reports or [])
     if reports or not data or json is None:
         raise typer.BadParameter("give --data and --json to measure, or --compare and two or more reports")
     from splitcodec.evaluation.run import EvalOptions, evaluate, parse_rates, per_task
@@ -65,12 +78,28 @@ def eval_command(
         classes=classes,
         json=json,
         rates=parse_rates(rates),
-        anchors=anchors,
+        anchors=_anchor_names(anchors, no_anchors),
         engine=engine,
         threads=threads,
         resamples=resamples,
+        student=student,
     )
     typer.echo("\n".join(write_report(evaluate(options, _bar()), json)))
+
+
+def _anchor_names(text: str, none_at_all: bool) -> tuple[str, ...] | None:
+    """`jpeg,vvc` to names, None for an empty text: the standard ones."""
+    if none_at_all and text:
+        raise typer.BadParameter("give --anchors or --no-anchors, not both")
+    if none_at_all:
+        return ()
+    return tuple(name.strip() for name in text.split(",")) if text.strip() else None
+
+
+def _print_comparison(reports: list[Path]) -> None:
+    from splitcodec.evaluation.compare import compare_reports
+
+    typer.echo("\n".join(compare_reports(reports)))
 
 
 def _bar() -> "Progress":

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from splitcodec.errors import DatasetError
+from splitcodec.evaluation.codec_system import CODEC_NAME
 from splitcodec.evaluation.pages import latency_table, read_latency, with_block
 from splitcodec.evaluation.read import ShownReport, ShownRow, ShownTask, read_report
 from splitcodec.packs import Pack, load_pack
@@ -92,13 +93,17 @@ def measured_rows(reports: Sequence[ShownReport]) -> tuple[MeasuredRow, ...]:
 
 
 def check_reports(pack: Pack, named: Sequence[tuple[Path, ShownReport]]) -> None:
-    """DatasetError unless the reports measured these weights, and every task of the pack once."""
+    """DatasetError unless the reports measured these weights, and every task once with its tail."""
     for path, report in named:
         if report.pack.codec_digest != pack.codec_digest:
             raise _other_weights(path, "codec", report.pack.codec_digest, pack.codec_digest)
         for task in report.tasks:
             if task.prompt_digest != (held := pack.prompt(task.task).digest):
                 raise _other_weights(path, f"prompt of {task.task}", task.prompt_digest, held)
+            if all(row.codec != CODEC_NAME for row in task.rows):
+                raise DatasetError(
+                    f"{path.name} measured {task.task} as pixels alone; measure --student feature or both"
+                )
     measured = sorted(task.task for _, report in named for task in report.tasks)
     if measured != list(pack.tasks):
         raise DatasetError(

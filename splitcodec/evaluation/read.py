@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from splitcodec.errors import DatasetError
-from splitcodec.evaluation.codec_system import CODEC_NAME
+from splitcodec.evaluation.codec_system import CODEC_NAME, PIXELS_NAME
 from splitcodec.evaluation.pages import Shown
 
 
@@ -59,8 +59,9 @@ class ShownTask(Shown):
 
     @property
     def ours(self) -> list[ShownRow]:
-        """Rows of the codec under test, in rate order."""
-        return [row for row in self.rows if row.codec == CODEC_NAME]
+        """Rows of the codec under test, in rate order; the pixel form's if nothing else was measured."""
+        feature = [row for row in self.rows if row.codec == CODEC_NAME]
+        return feature or [row for row in self.rows if row.codec == PIXELS_NAME]
 
 
 class ShownReport(Shown):

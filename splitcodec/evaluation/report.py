@@ -105,7 +105,8 @@ def title(task: TaskReport) -> str:
 def table(task: TaskReport) -> str:
     """Rows as aligned text for a terminal; drops in points (hundredths) of the metric."""
     details = list(task.rows[0].detail) if task.rows else []
-    head = f"{'codec':<11}{'rate':>6}{'bytes':>9}{'p95':>9}{'bpp':>8}{task.metric_name:>10}"
+    wide = max((len(row.codec) for row in task.rows), default=0) + 1
+    head = f"{'codec':<{wide}}{'rate':>6}{'bytes':>9}{'p95':>9}{'bpp':>8}{task.metric_name:>10}"
     head += "".join(f"{name:>15}" for name in details)
     lines = [f"{head}  drop in points (95 %)"]
     for row in task.rows:
@@ -116,7 +117,7 @@ def table(task: TaskReport) -> str:
         more = "".join(f"{row.detail[name]:>15.4f}" for name in details)
         interval = f"{100 * row.drop:+6.2f} [{100 * row.drop_low:+.2f}, {100 * row.drop_high:+.2f}]"
         lines.append(
-            f"{row.codec:<11}{rate:>6}{size:>9}{p95:>9}{bpp:>8}{row.accuracy:>10.4f}{more}  {interval}"
+            f"{row.codec:<{wide}}{rate:>6}{size:>9}{p95:>9}{bpp:>8}{row.accuracy:>10.4f}{more}  {interval}"
         )
     return "\n".join(lines)
 

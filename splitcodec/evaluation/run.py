@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from splitcodec.errors import DatasetError, RateOutOfRange, SettingsError, UnknownTask
-from splitcodec.evaluation.anchors import Anchor, standard_anchors
+from splitcodec.evaluation.anchor_choice import chosen_anchors
+from splitcodec.evaluation.anchors import Anchor
 from splitcodec.evaluation.classification import ClassificationJudge
-from splitcodec.evaluation.codec_system import CODEC_NAME, codec_systems
+from splitcodec.evaluation.codec_system import MeasuredStudent, codec_systems, codec_under_test
 from splitcodec.evaluation.dataset import open_dataset, open_files
 from splitcodec.evaluation.detection import RETINANET_RULES, YOLOX_RULES, DetectionJudge
 from splitcodec.evaluation.judge import Judge, Metric
@@ -49,7 +50,8 @@ class EvalOptions:
     """What to measure, as given to `splitcodec eval`.
 
     tasks: `all` for every task of the pack; data, teachers: by task, or under EVERY; classes: CSV for a
-    classification's photos; rates None: all trained ones and their midpoints.
+    classification's photos; rates None: all trained ones and their midpoints; anchors: names of picture
+    codecs, None for the standard ones; student: which forms of the codec, see codec_system.
     """
 
     pack: str
@@ -59,10 +61,11 @@ class EvalOptions:
     classes: Path | None
     json: Path
     rates: tuple[float, ...] | None
-    anchors: bool
+    anchors: tuple[str, ...] | None
     engine: str
     threads: int
     resamples: int
+    student: MeasuredStudent = "feature"
 
 
 class Progress:
@@ -79,7 +82,10 @@ def evaluate(options: EvalOptions, progress: Progress) -> Report:
     """Measure, for each task, the teacher, the pack's codec and (if asked) the picture codecs."""
     started = time.monotonic()
     pack = load_pack(options.pack)
-    tasks = [_evaluate_task(options, pack, task, progress) for task in chosen_tasks(pack, options.tasks)]
+    pictures = chosen_anchors(options.anchors)
+    tasks = [
+        _evaluate_task(options, pack, task, pictures, progress) for task in chosen_tasks(pack, options.tasks)
+    ]
     return Report(
         report_version=REPORT_VERSION,
         command=command_line(options),
@@ -164,8 +170,10 @@ def command_line(options: EvalOptions) -> str:
         words += ["--classes", options.classes.name]
     if options.rates is not None:
         words += ["--rates", ",".join(f"{rate:g}" for rate in options.rates)]
-    if not options.anchors:
-        words.append("--no-anchors")
+    if options.student != "feature":
+        words += ["--student", options.student]
+    if options.anchors is not None:
+        words += ["--anchors", ",".join(options.anchors)] if options.anchors else ["--no-anchors"]
     return shlex.join([*words, "--engine", options.engine, "--resamples", str(options.resamples)])
 
 
@@ -180,17 +188,19 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _evaluate_task(options: EvalOptions, pack: Pack, task: str, progress: Progress) -> TaskReport:
+def _evaluate_task(
+    options: EvalOptions, pack: Pack, task: str, pictures: Sequence[Anchor], progress: Progress
+) -> TaskReport:
     section = pack.task(task)
     data, teacher_file = _of(options.data, task), _of(options.teachers, task)
     if data is None:
         raise DatasetError(f"no data for task {task}; give --data PATH or --data {task}=PATH")
     teacher = open_teacher(teacher_file, section.postprocess, options.threads)
-    pictures = standard_anchors() if options.anchors else ()
+    codec = codec_under_test(options.student)
     rates = options.rates or default_rates(pack.manifest.codec.rate_points)
     systems: list[System] = [
         teacher,
-        *codec_systems(pack, task, rates, options.engine, options.threads, teacher),
+        *codec_systems(pack, task, rates, options.engine, options.threads, teacher, options.student),
         *anchor_systems(pictures, teacher, section.input.fill),
     ]
     with open_judge(data, section, options.classes) as judge:
@@ -208,8 +218,8 @@ def _evaluate_task(options: EvalOptions, pack: Pack, task: str, progress: Progre
         teacher=FileUnderTest((teacher_file or Path()).name, sha256_of(teacher_file or Path())),
         convention=_convention(judge.metric, section.input, pictures, options.resamples),
         rows=rows,
-        bd_rate=bd_rates(rows, CODEC_NAME),
-        equal_accuracy=equal_accuracy(rows, CODEC_NAME),
+        bd_rate=bd_rates(rows, codec),
+        equal_accuracy=equal_accuracy(rows, codec),
     )
 
 
