@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -14,14 +13,16 @@ from typing import Final, TypeVar
 from cloud.database import Filter, Page
 from cloud.messages import FrameKey
 from cloud.metrics import CloudMetrics
+from cloud.settings import MAX_RETENTION_DAYS
 from cloud.store import Committed, ResultStore
-from splitcodec.errors import FrameConflict, ServiceStopping, SplitcodecError
+from splitcodec.background import keep_going
+from splitcodec.errors import FrameConflict, ServiceStopping
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
-log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 READ_THREADS: Final = 4
+RETENTION: Final = "retention"  # its name in the counter of background failures
 SECONDS_PER_DAY: Final = 86_400
 Outcomes = list[Committed | FrameConflict]
 
@@ -87,7 +88,7 @@ class ResultLog:
 
     async def retire(self, max_age_days: float, max_bytes: int) -> int:
         """Delete the oldest results until both limits hold; how many went."""
-        oldest = time.time_ns() - round(max_age_days * SECONDS_PER_DAY * 1e9)
+        oldest = max(0, time.time_ns() - round(min(max_age_days, MAX_RETENTION_DAYS) * SECONDS_PER_DAY * 1e9))
         total = 0
         while gone := await self._write(lambda: self._store.retire_some(oldest, max_bytes)):
             total += gone
@@ -99,12 +100,12 @@ class ResultLog:
 
     async def retire_for_ever(self, max_age_days: float, max_bytes: int, interval_s: float) -> None:
         """Hold the limits, looking every interval_s seconds, until cancelled."""
-        while True:
-            try:
-                await self.retire(max_age_days, max_bytes)
-            except SplitcodecError:
-                log.exception("retention failed; next try in %s s", interval_s)
-            await asyncio.sleep(interval_s)
+        await keep_going(
+            RETENTION,
+            lambda: self.retire(max_age_days, max_bytes),
+            interval_s,
+            self._metrics.background_failures,
+        )
 
     async def stop(self) -> None:
         """Commit what is queued, then close the store."""

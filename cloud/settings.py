@@ -6,7 +6,7 @@ Frozen; a bad value or an unsafe combination fails at construction.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
@@ -16,6 +16,7 @@ from splitcodec.errors import SettingsError
 from splitcodec.service import is_loopback
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+MAX_RETENTION_DAYS: Final = 36_500  # a century; four overflow the nanoseconds that SQLite can hold
 
 
 class CloudSettings(BaseSettings):
@@ -87,9 +88,21 @@ class CloudSettings(BaseSettings):
         description="where spans of traced frames go: http://HOST:4317 (OTLP over gRPC); by default nowhere",
     )
 
-    retention_days: float = Field(7.0, gt=0, description="results older than this are deleted")
+    retention_days: float = Field(
+        7.0,
+        gt=0,
+        le=MAX_RETENTION_DAYS,
+        allow_inf_nan=False,
+        description="results older than this are deleted",
+    )
     retention_bytes: int = Field(2**30, ge=2**16, description="bytes of results kept; the oldest go first")
-    retention_interval_s: float = Field(60.0, gt=0, description="seconds between two looks at the limits")
+    retention_interval_s: float = Field(
+        60.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="seconds between two looks at the limits",
+    )
 
     tls_cert: Path | None = Field(None, description="PEM certificate chain; re-read when it changes")
     tls_key: Path | None = Field(None, description="PEM private key of the server")

@@ -16,7 +16,8 @@ class ServiceMetrics:
     """The base of each service's metrics, registered with the registry that is handed in.
 
     `prompt_swaps` has the outcome ok or the class of the error; `certificate_expiry` holds unix seconds, by
-    the use of the certificate (never by a name in it).
+    the use of the certificate (never by a name in it). `background_failures` is for
+    `splitcodec.background.keep_going`.
     """
 
     stage: Histogram
@@ -52,6 +53,12 @@ class ServiceMetrics:
             "splitcodec_certificate_expiry_timestamp_seconds",
             "Unix time at which a certificate in use ends, by its use",
             ("use",),
+            registry=registry,
+        )
+        self.background_failures = Counter(
+            "splitcodec_background_failures_total",
+            "Failures of work beside the calls, by task; it goes on after each",
+            ("task",),
             registry=registry,
         )
 
