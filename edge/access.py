@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge import problems
+from edge.body import waits_for_consent
 from splitcodec import tokens
 from splitcodec.errors import AccessError, SplitcodecError, TooManyRequests
 from splitcodec.throttle import Throttle
@@ -82,8 +83,9 @@ class Gate:
         else:
             if isinstance(error, AccessError):
                 self._refused.labels(type(error).__name__).inc()
-            await _discard(receive)
-            await problems.response_to(error)(scope, receive, send)
+            if not waits_for_consent(scope):
+                await _discard(receive)
+            await problems.response_to(error, scope)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> SplitcodecError | None:
         """Why the request may not pass."""

@@ -63,8 +63,9 @@ def _frames(pipeline: EdgePipeline) -> APIRouter:
         """
         order = pipeline.order(camera, task, rate)
         with pipeline.accounted(order) as counted:
+            settings = pipeline.settings
             picture = await receive_picture(
-                request, pipeline.settings.max_picture_bytes, pipeline.settings.upload_timeout_s
+                pipeline.uploads, request, settings.max_picture_bytes, settings.upload_timeout_s
             )
             # A missing content type is refused ("" is no picture type); None would mean "go by the bytes".
             kind = request.headers.get("content-type", "")

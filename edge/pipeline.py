@@ -19,6 +19,7 @@ from edge.history import History
 from edge.links import Links, open_links
 from edge.metrics import EdgeMetrics
 from edge.orders import FrameOrder, Orders
+from edge.places import Places
 from edge.prompts import EdgePrompts
 from edge.report import CloudReport, FrameReport, FrameStatus, FrameSummary, Readiness, SpoolReport, Timings
 from edge.reporting import CodedFrame, frame_id, jpeg_size, late_report, split_frame_id, waited_report
@@ -26,14 +27,9 @@ from edge.settings import EdgeSettings
 from edge.state import EdgeState
 from edge.traces import FrameTraces
 from edge.uplink import CloudAnswer, OutgoingFrame, Uplink
+from edge.uploads import Uploads
 from edge.worker import Worker
-from splitcodec.errors import (
-    CloudRefused,
-    QueueFull,
-    ResultNotFound,
-    ServiceStopping,
-    SplitcodecError,
-)
+from splitcodec.errors import ClientGone, CloudRefused, ResultNotFound, SplitcodecError
 from splitcodec.frame import read_canvas
 from splitcodec.overlay import overlay_jpeg
 from splitcodec.packs.shelf import PromptShelf
@@ -82,8 +78,8 @@ class EdgePipeline:
         self._encoding = Worker("encode", settings.max_pending_frames)
         self._drawing = Worker("overlay", MAX_OVERLAYS)
         self._rates = links.rates
-        self._pending = 0
-        self._stopping = False
+        self._places = Places(settings.max_pending_frames, metrics.pending)
+        self.uploads = Uploads(settings.max_upload_bytes)
         links.replies.on_answer = self._answered_late
 
     def order(self, camera: str, task: str | None, rate: float | None) -> FrameOrder:
@@ -92,12 +88,14 @@ class EdgePipeline:
 
     @contextmanager
     def accounted(self, order: FrameOrder) -> Iterator[Counted]:
-        """Hold a place for a frame in work, and count how the frame ended. QueueFull: no place is free."""
+        """Count how a frame ended: `gone` if its client, or whoever else waited for it, went away before."""
         counted, outcome = Counted(), "InternalError"
         try:
-            with self._place():
-                yield counted
+            yield counted
             outcome = counted.outcome
+        except (ClientGone, asyncio.CancelledError):
+            outcome = "gone"
+            raise
         except SplitcodecError as error:
             outcome = type(error).__name__
             raise
@@ -110,8 +108,15 @@ class EdgePipeline:
         """Encode a picture file and send it: its report, or, where there is none in time or `wait` is False,
         the state of a frame that is safe on disk.
 
-        FrameError, CloudRefused; SpoolFull, SpoolUnavailable: there is no answer, and the frame was not kept.
+        QueueFull: no place is free; FrameError, CloudRefused; SpoolFull, SpoolUnavailable: there is no
+        answer, and the frame was not kept.
         """
+        with self._places.take():
+            return await self._process(order, picture, content_type, wait)
+
+    async def _process(
+        self, order: FrameOrder, picture: bytes, content_type: str | None, wait: bool
+    ) -> FrameReport | FrameStatus:
         started = time.perf_counter()
         coded = await self._encoding.run(lambda: self._encode(order, picture, content_type))
         sent = time.perf_counter()
@@ -165,7 +170,7 @@ class EdgePipeline:
         cloud = CloudReport(self.settings.cloud_target, self._links.uplink.state(), outbox.why_away)
         tasks = tuple(sorted(codec.tasks))
         return Readiness(
-            ready=not self._stopping,
+            ready=not self._places.stopping,
             device=self._state.device,
             pack=codec.pack,
             codec_digest=codec.codec_digest[:16],
@@ -176,11 +181,13 @@ class EdgePipeline:
         )
 
     async def drain(self, timeout_s: float) -> None:
-        """Not ready from here on, and no new frames; until the cloud has what it can get within timeout_s.
+        """Not ready from here on, no new frames, none that still arrives; until the cloud has what it can
+        get within timeout_s.
 
         Afterwards nobody waits for the cloud any longer: what it does not have is on disk.
         """
-        self._stopping = True
+        self._places.stopping = True
+        self.uploads.stop()
         await self._links.delivery.drain(timeout_s)
         self._outbox.give_no_hope("the edge is stopping")
 
@@ -188,23 +195,6 @@ class EdgePipeline:
         """Wait for the running jobs and stop the threads."""
         self._encoding.close()
         self._drawing.close()
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._stopping:
-            raise ServiceStopping("this edge is stopping; send the frame again in a moment")
-        limit = self.settings.max_pending_frames
-        if self._pending >= limit:
-            raise QueueFull(
-                f"{self._pending} frames are in work, the limit is {limit}; send slower or again later"
-            )
-        self._pending += 1
-        self.metrics.pending.set(self._pending)
-        try:
-            yield
-        finally:
-            self._pending -= 1
-            self.metrics.pending.set(self._pending)
 
     def _encode(self, order: FrameOrder, picture: bytes, content_type: str | None) -> CodedFrame:
         """Runs in the worker thread."""

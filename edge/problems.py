@@ -17,7 +17,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
+from edge.body import waits_for_consent
 from splitcodec import errors
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ PROBLEMS: Final[dict[type[errors.SplitcodecError], Problem]] = {
     errors.DeadlineExceeded: Problem(
         408, "Upload too slow", "Send the picture again over a better link, or smaller."
     ),
+    errors.ClientGone: Problem(400, "Upload broken off", "Send the whole body again."),
     errors.NotAuthenticated: Problem(
         401, "No valid token", "Send `Authorization: Bearer TOKEN`; the operator makes tokens."
     ),
@@ -121,19 +124,21 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_error)
 
 
-def response_to(error: Exception) -> Response:
-    """The problem document of an error."""
+def response_to(error: Exception, scope: Scope) -> Response:
+    """The problem document of an error of a request."""
     problem, slug, detail = problem_for(error)
     if problem is INTERNAL and isinstance(error, errors.SplitcodecError):  # others are logged by the server
         log.error("internal error", exc_info=error)
     response = _response(problem, slug, detail)
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="splitcodec-edge"'
+    if waits_for_consent(scope):  # the body will not come: what does come would be taken for it
+        response.headers["Connection"] = "close"
     return response
 
 
-async def _on_error(_: Request, error: Exception) -> Response:
-    return response_to(error)
+async def _on_error(request: Request, error: Exception) -> Response:
+    return response_to(error, request.scope)
 
 
 async def _on_validation(request: Request, error: Exception) -> Response:

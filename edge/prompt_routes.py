@@ -52,7 +52,8 @@ def camera_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, A
 
         Frames that name a task or a rate of their own keep it. Survives a restart.
         """
-        body = await receive_small(request, MAX_JSON_BYTES, pipeline.settings.upload_timeout_s)
+        timeout_s = pipeline.settings.upload_timeout_s
+        body = await receive_small(pipeline.uploads, request, MAX_JSON_BYTES, timeout_s)
         return await pipeline.orders.choose(camera, parse_choice(body))
 
     @router.delete("/{camera}/prompt")
@@ -86,7 +87,9 @@ def prompt_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, A
         async with receiving:
             with pipeline.prompts.shelf.draft() as draft:
                 settings = pipeline.settings
-                await receive_file(request, draft, settings.max_prompt_bytes, settings.upload_timeout_s)
+                await receive_file(
+                    pipeline.uploads, request, draft, settings.max_prompt_bytes, settings.upload_timeout_s
+                )
                 digest = bytes.fromhex(await pipeline.prompts.stage(draft))[:8]
         if activate:
             await pipeline.prompts.activate(pipeline.orders.prompt(digest).task, digest)
@@ -104,7 +107,8 @@ def prompt_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, A
     ) -> PromptReport:
         """Let frames of a task that begin from now on use another of its prompts; also the way back."""
         _check_free(pipeline)
-        body = await receive_small(request, MAX_JSON_BYTES, pipeline.settings.upload_timeout_s)
+        timeout_s = pipeline.settings.upload_timeout_s
+        body = await receive_small(pipeline.uploads, request, MAX_JSON_BYTES, timeout_s)
         digest = bytes.fromhex(_activation(body).prompt_digest)
         await pipeline.prompts.activate(task, digest)
         return pipeline.orders.prompt(digest)

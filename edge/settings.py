@@ -97,6 +97,9 @@ class EdgeSettings(BaseSettings):
         15.0, gt=0, le=600, description="seconds a client gets to send one picture"
     )
     max_picture_bytes: int = Field(16 * 2**20, ge=1, le=2**28, description="bytes of one picture")
+    max_upload_bytes: int = Field(
+        64 * 2**20, ge=1, le=2**34, description="bytes of all pictures together while they arrive"
+    )
     max_picture_pixels: int = Field(
         25_000_000, ge=1, le=PILLOW_MAX_PIXELS, description="pixels of one picture"
     )
@@ -198,6 +201,11 @@ class EdgeSettings(BaseSettings):
         for cert, key in (("tls_cert", "tls_key"), ("cloud_cert", "cloud_key")):
             if (getattr(self, cert) is None) != (getattr(self, key) is None):
                 raise ValueError(f"{cert} and {key} go together; give both or neither")
+        if self.max_upload_bytes < self.max_picture_bytes:
+            raise ValueError(
+                f"max_upload_bytes {self.max_upload_bytes} holds no picture of max_picture_bytes "
+                f"{self.max_picture_bytes}; raise it to several times that"
+            )
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
         if self.cloud_cert is not None and self.cloud_ca is None:

@@ -47,6 +47,7 @@ SplitcodecError
 |-- RequestError               a request to a service that it cannot serve as asked
 |   |-- InvalidRequest           a field is missing, malformed or out of range
 |   |-- FrameConflict            another frame already has this device, camera and seq
+|   |-- ClientGone               the client went away before its request was whole
 |   |-- CursorOutOfRange         the results after that cursor are not kept
 |   `-- DeadlineExceeded         the answer would have come too late
 |-- ServiceError               a service that cannot serve anybody just now
@@ -252,6 +253,10 @@ class InvalidRequest(RequestError):
 
 class FrameConflict(RequestError):
     """Another frame already has this key; the device reused a seq and must number its frames upwards."""
+
+
+class ClientGone(RequestError):
+    """The client went away before its request was whole; its link or its patience is at fault: send again."""
 
 
 class CursorOutOfRange(RequestError):

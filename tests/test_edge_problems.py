@@ -11,6 +11,7 @@ import httpx
 import pytest
 from edge_rig import JPEG_TYPE, EdgeRig, Refusal, edge_rig, one_cat, picture, tiny_codec
 
+from edge.body import DISCARD_FACTOR
 from edge.pipeline import Codec
 from edge.problems import PROBLEMS, problem_for
 from splitcodec import errors
@@ -70,6 +71,7 @@ async def test_a_body_without_content_length_is_capped_too(rig: EdgeRig, chunks:
 
     response = await rig.http.post("/v1/frames", content=endless(), headers=JPEG_TYPE)
     check_problem(response, 413, "frame-too-large", "20000")
+    assert taken <= DISCARD_FACTOR * 20_000
 
 
 async def test_a_lying_content_length_changes_nothing(rig: EdgeRig) -> None:
