@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from splitcodec.importance import importance_stats
 from splitcodec.service_metrics import STAGE_BUCKETS_S, ServiceMetrics, start_at_zero
 
 # 0.005 to 2 bits per pixel; in bytes, the base unit
@@ -116,9 +119,28 @@ class EdgeMetrics(ServiceMetrics):
             registry=registry,
         )
 
+    def observe_importance(self, camera: str, task: str, maps: NDArray[np.float32] | None) -> None:
+        """What steered a frame's bits: its importance maps, None where the pack's prompts have none."""
+        if maps is not None:
+            stats = importance_stats(maps)
+            self.importance_mean.labels(camera, task).set(stats.mean)
+            self.importance_spread.labels(camera, task).set(stats.spread)
+
     def _add_rates(self, registry: CollectorRegistry) -> None:
         self.rate_point = Gauge(
             "splitcodec_edge_rate_point", "Rate of the last frame", ("camera", "task"), registry=registry
+        )
+        self.importance_mean = Gauge(
+            "splitcodec_edge_importance_mean",
+            "Mean of the last frame's importance maps; 1 where the prompt leaves the bits alone",
+            ("camera", "task"),
+            registry=registry,
+        )
+        self.importance_spread = Gauge(
+            "splitcodec_edge_importance_spread",
+            "Standard deviation of the last frame's importance maps; near 0 they steer nothing",
+            ("camera", "task"),
+            registry=registry,
         )
         self.target_bytes = Gauge(
             "splitcodec_edge_target_bytes_per_second",

@@ -252,6 +252,7 @@ class EdgePipeline:
         metrics.bytes_per_pixel.labels(frame.task).observe(coded.bpp / 8)
         metrics.frame_bytes.labels(frame.task).observe(num_bytes)
         metrics.observe_stages(coded.stage_seconds)
+        metrics.observe_importance(*labels, coded.encoded.importance)
 
 
 def _status(frame: OutgoingFrame, reason: str) -> FrameStatus:

@@ -16,6 +16,7 @@ from splitcodec.errors import SplitcodecError
 from splitcodec.evaluation.command import eval_command
 from splitcodec.evaluation.publish import publish_command
 from splitcodec.export.command import export_command, export_teacher_command
+from splitcodec.file_command import decode_command, encode_command, inspect_command
 from splitcodec.prompt_command import prompt_app
 from splitcodec.sign_command import keygen_command, revoke_command, sign_command, verified_signer
 from splitcodec.token_command import token_app
@@ -38,6 +39,9 @@ pack_app.command("keygen")(keygen_command)
 pack_app.command("sign")(sign_command)
 pack_app.command("revoke")(revoke_command)
 app.command("demo")(demo_command)
+app.command("encode")(encode_command)
+app.command("decode")(decode_command)
+app.command("inspect")(inspect_command)
 app.command("eval")(eval_command)
 app.command("publish")(publish_command)
 app.command("export")(export_command)

@@ -108,8 +108,8 @@ def test_the_pack_names_each_tasks_teacher(several: Pack) -> None:
     assert teachers["shapes"].name == f"{__name__}:own_teacher"
     assert teachers["shapes"].sha256 == teachers["shapes_pixels"].sha256 != teachers["detect"].sha256
     assert [stage.name for stage in several.manifest.provenance.stages] == [
-        "nano",
-        "detect",
+        "base2",
+        "detect2",
         "own-teacher",
         "own-teacher",
     ]

@@ -34,11 +34,11 @@ class _Silent(nn.Module):
 
 def test_ablations_zero_every_layer_or_freeze_the_hyper_prompts() -> None:
     prompt = tiny_parts().prompt.requires_grad_(True)
-    prepare_prompt(STAGE2["detect-without-hyper-prompts"], prompt)
+    prepare_prompt(STAGE2["detect2-without-hyper-prompts"], prompt)
     learning = {name.split(".")[1] for name, p in prompt.named_parameters() if p.requires_grad}
-    assert learning == {"g_a", "g_s"}
+    assert learning == {"g_a", "select", "g_s"}
     assert any(value.any() for value in prompt.tensors().values())
-    prepare_prompt(STAGE2["detect-all-zero-start"], prompt)
+    prepare_prompt(STAGE2["detect2-all-zero-start"], prompt)
     assert not any(value.any() for value in prompt.tensors().values())
 
 
@@ -47,8 +47,9 @@ def test_fresh_prompt_leaves_every_transform_as_it_is_bit_for_bit() -> None:
     codec, tensors = parts.codec, parts.prompt.tensors()
     gain_y, gain_z, _ = parts.gains(POINTS)
     x = pictures() * (1.0 / 127.5) - 1.0
-    y = codec.head(pictures_of(x), gain_y, tensors)
-    assert torch.equal(y, codec.g_a(pictures_of(x) * (1.0 / 127.5)) * gain_y)
+    y, importance = codec.head(pictures_of(x), gain_y, tensors)
+    assert torch.equal(y, codec.g_a(pictures_of(x) * (1.0 / 127.5) - 1.0).latent * gain_y)
+    assert torch.equal(importance, torch.ones_like(importance))
     assert torch.equal(codec.hyper(y, gain_z, tensors), torch.clamp(codec.h_a(y) * gain_z, -Z_MAX, Z_MAX))
     z = torch.round(torch.randn(4, TINY.hyper_channels, 1, 2) * 4)
     half = y[:, :, ::2, ::2]
@@ -118,7 +119,7 @@ def test_prompt_of_a_task_is_small(sizes: CodecSizes) -> None:
 
 def test_prompt_tensors_carry_the_names_and_shapes_of_a_prompt_pack() -> None:
     tensors, layout = TaskPrompt(TINY).tensors(), prompt_layout(TINY)
-    assert set(layout) == {"g_a", "h_a", "h_s_mean", "h_s_scale", "g_s"}
+    assert set(layout) == {"g_a", "select", "h_a", "h_s_mean", "h_s_scale", "g_s"}
     names = [f"{g}.conv{i}.{part}" for g in layout for i in range(4) for part in ("weight", "bias")]
     assert list(tensors) == names
     for group, convs in layout.items():

@@ -108,9 +108,9 @@ def export(folder: Path, codec: Path) -> None:
 
 def test_terms_of_both_kinds_of_losses_are_logged_and_costs_told(paper_run: PaperRun) -> None:
     terms = {
-        "codec": {"bpp", "mse", "feature", "aside"},
+        "codec": {"bpp", "mse", "feature"},
         "detect": {"bpp", "mse", "kl", "bce", "box"},
-        "segment": {"bpp", "feature", "deep", "kl", "pce"},
+        "segment": {"bpp", "feature", "deep", "kl"},
     }
     for stage, names in terms.items():
         first = json.loads((paper_run.folder / stage / "log.jsonl").read_text().splitlines()[0])

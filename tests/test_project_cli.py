@@ -116,4 +116,4 @@ def test_unknown_recipe_lists_the_known_ones(tmp_path: Path) -> None:
     words = ["train", "codec", "--data", "x", "--teacher", "y", "--out", str(tmp_path), "--recipe", "best"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
-    assert "nano" in result.output
+    assert "base2" in result.output

@@ -29,11 +29,11 @@ def run_in(folder: Path, steps: int = 8, **settings: float) -> Run:
     return Run(folder, steps, batch=2, **settings)
 
 
-def test_learning_rate_starts_low_peaks_and_ends_at_one_percent() -> None:
+def test_learning_rate_starts_low_peaks_and_ends_at_two_percent() -> None:
     assert Schedule.rate(0.0) == pytest.approx(0.05)
-    assert Schedule.rate(0.01) == pytest.approx(0.01 + 0.99 * 0.5 * (1 + math.cos(0.01 * math.pi)))
-    assert Schedule.rate(0.5) == pytest.approx(0.505)
-    assert Schedule.rate(1.0) == pytest.approx(0.01)
+    assert Schedule.rate(0.01) == pytest.approx(0.02 + 0.98 * 0.5 * (1 + math.cos(0.01 * math.pi)))
+    assert Schedule.rate(0.5) == pytest.approx(0.51)
+    assert Schedule.rate(1.0) == pytest.approx(0.02)
     falling = [Schedule.rate(i / 100) for i in range(1, 101)]
     assert falling == sorted(falling, reverse=True)
 
@@ -43,6 +43,8 @@ def test_rate_term_is_warmed_up_from_two_percent_to_full(tmp_path: Path) -> None
     assert schedule.rate_term(0.0) == pytest.approx(0.02)
     assert schedule.rate_term(0.2) == pytest.approx(0.51)
     assert [schedule.rate_term(p) for p in (0.4, 0.7, 1.0)] == pytest.approx([1.0, 1.0, 1.0])
+    other = Schedule(run_in(tmp_path, warm_up_share=0.4, warm_up_from=0.1), Progress(0, 0.0))
+    assert [other.rate_term(p) for p in (0.0, 0.2, 1.0)] == pytest.approx([0.1, 0.55, 1.0])
 
 
 def test_progress_is_the_larger_share_of_steps_and_minutes(
@@ -206,11 +208,11 @@ def test_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path, change: str, s
 
 
 def test_every_batch_holds_each_rate_point_lowest_first() -> None:
-    points, lambdas = rate_plan(STAGE1["nano"], CPU)
+    points, lambdas = rate_plan(STAGE1["base2"], CPU)
     assert points.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert lambdas.tolist() == pytest.approx([6.0, 6.0, 3.0, 3.0, 1.3, 1.3, 0.5, 0.5])
-    with pytest.raises(TrainingError, match="batch 6 is not a multiple of the 4 rate points of recipe nano"):
-        rate_plan(replace(STAGE1["nano"], batch=6), CPU)
+    assert lambdas.tolist() == pytest.approx([6.0, 6.0, 2.2, 2.2, 0.8, 0.8, 0.3, 0.3])
+    with pytest.raises(TrainingError, match="batch 6 is not a multiple of the 4 rate points of recipe base2"):
+        rate_plan(replace(STAGE1["base2"], batch=6), CPU)
 
 
 def test_log_shows_the_mean_of_each_rate_point() -> None:

@@ -14,7 +14,6 @@ from splitcodec.training.losses import (
     detection_errors,
     feature_error,
     output_errors,
-    pseudo_label_entropy,
     softmax_kl,
 )
 from splitcodec.training.teacher import SplitStatistics, TeacherSpec
@@ -133,17 +132,10 @@ def test_softmax_kl_is_zero_for_equals_and_matches_a_hand_worked_value() -> None
     )
 
 
-def test_pseudo_label_is_the_teachers_best_class() -> None:
-    teacher = torch.tensor([[1.0, 5.0, 2.0]])
-    student = torch.tensor([[0.0, math.log(2.0), 0.0]])  # 1/4, 1/2, 1/4
-    assert pseudo_label_entropy(student, teacher).tolist() == pytest.approx([math.log(2.0)], rel=1e-5)
-    assert pseudo_label_entropy(student[:, :, None], teacher[:, :, None]).shape == (1,)
-
-
 def test_terms_are_named_by_the_kind_of_output() -> None:
     spec = TeacherSpec("segment", "split", 2, False, ("logits",), ())
     logits = {"logits": torch.randn(2, 3, 4, 4)}
     terms = output_errors(logits, logits, spec)
-    assert set(terms) == {"kl", "pce"}
-    assert terms["kl"].shape == terms["pce"].shape == (2,)
+    assert set(terms) == {"kl"}
+    assert terms["kl"].shape == (2,)
     assert deep_error(logits, logits, ()).tolist() == [0.0, 0.0]

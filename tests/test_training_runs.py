@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarn
 
 def test_run_leaves_log_summary_and_weights(whole_run: WholeRun) -> None:
     terms = {
-        "codec": {"bpp", "feature", "mse", "deep"},
+        "codec": {"bpp", "feature", "mse", "deep", "obj", "cls", "box"},
         "detect": {"bpp", "feature", "deep", "obj", "cls", "box"},
     }
     for stage, names in terms.items():
@@ -89,7 +89,7 @@ def test_pack_says_where_it_comes_from(whole_run: WholeRun) -> None:
     manifest = load_pack(whole_run.pack).manifest
     assert whole_run.output.startswith(f"wrote {whole_run.pack}: pack tiny-owls, codec digest ")
     assert manifest.tasks["detect"].labels == LABELS
-    assert [stage.name for stage in manifest.provenance.stages] == ["nano", "detect"]
+    assert [stage.name for stage in manifest.provenance.stages] == ["base2", "detect2"]
     assert [stage.steps for stage in manifest.provenance.stages] == [3, 3]
     assert manifest.provenance.data[0].name == "waves"
     card = (whole_run.pack / "MODEL_CARD.md").read_text()
@@ -124,14 +124,14 @@ def test_longer_recipe_goes_on_from_an_earlier_run(
 ) -> None:
     use_tiny_sizes(monkeypatch)
     data = ("--data", whole_run.photos, "--teacher", whole_run.teacher, "--start", whole_run.codec_file)
-    command("train", "codec", "--recipe", "nano-longer", *data, "--out", tmp_path, "--no-compile")
+    command("train", "codec", "--recipe", "base2-longer", *data, "--out", tmp_path, "--no-compile")
     log = json.loads((tmp_path / "log.jsonl").read_text())
-    assert set(log) == {"step", "progress", "bpp", "feature", "mse", "deep"}
+    assert set(log) == {"step", "progress", "bpp", "feature", "mse", "deep", "obj", "cls", "box"}
     assert json.loads((tmp_path / "run.json").read_text())["steps"] == 3
     earlier, later = load_file(str(whole_run.codec_file)), load_file(str(tmp_path / "final.safetensors"))
-    fresh = tiny_parts(43).codec.state_dict()["g_a.stem.weight"]
-    moved = (later["codec/g_a.stem.weight"] - earlier["codec/g_a.stem.weight"]).abs().max()
-    assert 0 < moved < (later["codec/g_a.stem.weight"] - fresh).abs().max() / 10
+    fresh = tiny_parts(43).codec.state_dict()["g_a.down.weight"]
+    moved = (later["codec/g_a.down.weight"] - earlier["codec/g_a.down.weight"]).abs().max()
+    assert 0 < moved < (later["codec/g_a.down.weight"] - fresh).abs().max() / 10
 
 
 def test_further_teacher_gets_an_adapter_of_its_own(
@@ -162,7 +162,7 @@ def test_prompt_is_trained_for_a_teacher_of_ones_own(
     words += ("--data", whole_run.photos, "--codec", whole_run.codec_file, "--out", tmp_path, "--no-compile")
     command("train", "prompt", *words)
     log = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
-    assert set(log) == {"step", "progress", "bpp", "feature", "deep", "kl", "pce"}
+    assert set(log) == {"step", "progress", "bpp", "feature", "deep", "kl"}
     after, own = load_file(str(tmp_path / "final.safetensors")), own_teacher().state_dict()
     assert student_of(tmp_path / "final.safetensors") == student
     untouched = after["tail/graph.5.weight"].equal(own["5.weight"])
@@ -175,7 +175,7 @@ def test_prompt_is_trained_for_a_teacher_of_ones_own(
 
 def test_stage_2_without_a_codec_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"stage 2 needs a trained codec: give the final\.safetensors"):
-        train_prompt(STAGE2["detect"], TrainingInputs([tmp_path], tmp_path / "x.onnx", tmp_path))
+        train_prompt(STAGE2["detect2"], TrainingInputs([tmp_path], tmp_path / "x.onnx", tmp_path))
 
 
 def test_training_imports_without_compressai() -> None:

@@ -17,7 +17,7 @@ from splitcodec.training.crops import new_crops
 from splitcodec.training.recipes import STAGE1, Recipe
 from splitcodec.training.stored_crops import StoredCrops, map_crops, write_crops
 
-TINY_RECIPE = replace(STAGE1["nano"], crop=32, batch=4)
+TINY_RECIPE = replace(STAGE1["base2"], crop=32, batch=4)
 
 
 def rising(count: int, size: int = 32, first: int = 0) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_command_makes_the_same_file_by_seed_with_the_recipes_or_ones_own_settin
     assert "6 crops of 48 pixels" in command(*words, "--out", files[1])
     command(*words, "--out", files[2], "--seed", "1")
     command(*words, "--out", files[3], "--mosaic-share", "1", "--scales", "0.5", "1.2")
-    command(*words, "--out", files[4], "--recipe", "classify")
+    command(*words, "--out", files[4], "--recipe", "classify2")
     first, same, *others = (np.array(map_crops(file)) for file in files)
     assert first.shape == (6, 48, 48, 3)
     assert np.array_equal(first, same)
@@ -170,7 +170,7 @@ def test_recipe_must_fit_the_stored_crops(tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match=complaint):
             new_crops(recipe, sources, 1)
 
-    refused(TINY_RECIPE, [large], "crops of 64 pixels for recipe nano, which takes 32; make them with")
+    refused(TINY_RECIPE, [large], "crops of 64 pixels for recipe base2, which takes 32; make them with")
     refused(TINY_RECIPE, [small, large], "b.npy holds crops of 64 pixels, .*a.npy of 32; one run takes one")
     refused(TINY_RECIPE, [small, photos], "photos'] beside stored crops: give photos or")
     refused(replace(TINY_RECIPE, losses="paper"), [small], "stored crops have no labels")

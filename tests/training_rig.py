@@ -33,9 +33,11 @@ TINY = CodecSizes(
     latent_channels=8,
     hyper_channels=4,
     feature_channels=8,
-    head="patch",
-    head_channels=(8, 12),
-    head_blocks=(1, 1),
+    stem_channels=8,
+    pixel_channels=4,
+    trunk_channels=12,
+    trunk_blocks=1,
+    importance_maps=2,
     decoder_channels=(12, 8),
     decoder_blocks=(1, 1),
     mean_channels=8,
@@ -48,10 +50,10 @@ Nodes = list[onnx.NodeProto]
 _made: list[WholeRun] = []
 
 
-def tiny_parts(seed: int = 0) -> CodecParts:
+def tiny_parts(seed: int = 0, sizes: CodecSizes = TINY) -> CodecParts:
     """Untrained networks of the tiny codec."""
     torch.manual_seed(seed)
-    return build_parts(TINY, 64, torch.device("cpu"))
+    return build_parts(sizes, 64, torch.device("cpu"))
 
 
 def state_digest(module: nn.Module) -> str:
@@ -179,12 +181,12 @@ class WholeRun:
 def use_tiny_sizes(patch: pytest.MonkeyPatch) -> None:
     """The commands' default recipes with the tiny codec, a few steps and small crops."""
     short = {"sizes": "tiny", "steps": 3, "crop": 64, "batch": 4}
-    codec = short | {"from_teacher": False}  # the tiny codec works on patches
+    codec = short | {"needs_start": False, "stem_learns": True}
     patch.setitem(SIZES, "tiny", TINY)
     patch.setitem(SIZES, "nano", TINY)  # what `splitcodec export` builds
-    patch.setitem(STAGE1, "nano", replace(STAGE1["nano"], **codec))
-    patch.setitem(STAGE1, "nano-longer", replace(STAGE1["nano-longer"], **codec))
-    patch.setitem(STAGE2, "detect", replace(STAGE2["detect"], **short))
+    patch.setitem(STAGE1, "base2", replace(STAGE1["base2"], **codec))
+    patch.setitem(STAGE1, "base2-longer", replace(STAGE1["base2-longer"], **codec))
+    patch.setitem(STAGE2, "detect2", replace(STAGE2["detect2"], **short))
     patch.setattr(build, "EXAMPLE", EXPORT_EXAMPLE)
 
 

@@ -185,7 +185,8 @@ class FeatureDecoder:
                     "machines "
                     "disagree on the exact branch: run `splitcodec doctor` on both and report it"
                 )
-            frame.symbols = decode_symbols(frame.bitstream.y, index, self.pack.tables).astype(np.float32)
+            tables = self.pack.tables_of(frame.prompt)
+            frame.symbols = decode_symbols(frame.bitstream.y, index, tables).astype(np.float32)
 
     def _decoder_batch(self, frames: list[_Frame]) -> list[Array]:
         """Features, float32 [1, Ch, H/8, W/8] each; nothing runs for no frames."""

@@ -15,6 +15,7 @@ from splitcodec.codec.exact import ScaleGraph, open_graph
 from splitcodec.entropy import encode_hyper, encode_symbols, sigma_crc
 from splitcodec.errors import FrameTooLarge, GraphFailed, UnsupportedFrame
 from splitcodec.packs import Pack
+from splitcodec.packs.schema import IMPORTANCE_OUTPUT
 from splitcodec.prompts import RATE_ONE, Prompt, RateInputs
 from splitcodec.runtime import Session
 
@@ -28,13 +29,15 @@ class EncodedFrame:
 
     data: the bitstream, which is all that travels; rate: the rate point used, after rounding to 1/256;
     stage_seconds: seconds per stage of EDGE_STAGES (hyper = hyper encoder and scale graph, context =
-    quantizer graph).
+    quantizer graph); importance: the maps [M, H/16, W/16] that steered its bits, in (0, 2), 1 where a prompt
+    leaves them alone; they did not travel. None from a pack whose prompts have no selector.
     """
 
     data: bytes
     rate: float
     prompt_digest: str
     stage_seconds: Mapping[str, float]
+    importance: NDArray[np.float32] | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -76,12 +79,18 @@ class FeatureEncoder:
         self.compress(np.full((SIZE_MULTIPLE, SIZE_MULTIPLE, 3), 114, np.uint8), prompt, 0.0, (1, 1))
 
     def compress(
-        self, canvas: NDArray[np.uint8], prompt: Prompt, rate: float, source_size: tuple[int, int]
+        self,
+        canvas: NDArray[np.uint8],
+        prompt: Prompt,
+        rate: float,
+        source_size: tuple[int, int],
+        importance: NDArray[np.float32] | None = None,
     ) -> EncodedFrame:
         """Compresses one canvas.
 
         canvas: uint8 [H, W, 3] RGB, H and W multiples of 32 up to 2048; rate: 0..K-1, may lie between trained
-        points; source_size: height and width in pixels of the picture the canvas was made from. Raises
+        points; source_size: height and width in pixels of the picture the canvas was made from; importance:
+        maps to use in place of the picture's own (for measuring what they are worth). Raises
         UnsupportedFrame, FrameTooLarge, RateOutOfRange, BitstreamTooLarge, GraphFailed, SigmaIndexMismatch.
         """
         height, width = _check_canvas(canvas)
@@ -90,7 +99,10 @@ class FeatureEncoder:
         clock = Stopwatch()
         with clock("head"):
             image = np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], dtype=np.float32)
-            y = self._head.run({"image": image, "gain_y": at.gain_y, **prompt.graph_inputs("head")})["y"]
+            seen = self._head.run({"image": image, "gain_y": at.gain_y, **prompt.graph_inputs("head")})
+            y, maps = seen["y"], seen.get(IMPORTANCE_OUTPUT)
+            if importance is not None:
+                y, maps = _steered(y, maps, importance)
         with clock("hyper"):
             feed = {"y": y, "gain_z": at.gain_z, **prompt.graph_inputs("hyper_encoder")}
             z_symbols = self._hyper.run(feed)["z_symbols"]
@@ -109,18 +121,28 @@ class FeatureEncoder:
                 sigma_crc=sigma_crc(index[0]),
             )
             z_bytes = encode_hyper(_to_integers(z_symbols, "hyper_encoder")[0], at.z_counts)
-            y_bytes = encode_symbols(symbols[0], index[0], self.pack.tables)
+            y_bytes = encode_symbols(symbols[0], index[0], self.pack.tables_of(prompt))
             data = serialize(Bitstream(header, z_bytes, y_bytes))
-        return EncodedFrame(data, rate_fixed / RATE_ONE, prompt.digest, clock.seconds)
+        shown = None if maps is None else maps[0]
+        return EncodedFrame(data, rate_fixed / RATE_ONE, prompt.digest, clock.seconds, shown)
 
     def _quantize(
         self, y: Array, z_symbols: Array, index: NDArray[np.uint8], at: RateInputs, prompt: Prompt
     ) -> NDArray[np.int32]:
         """y float32 [1, Cy, h, w] -> symbols int32, same shape, within the support of their sigma level."""
-        limit = self.pack.tables.limit.astype(np.float32)[index]
+        limit = self.pack.tables_of(prompt).limit.astype(np.float32)[index]
         feed = {"y": y, "z_symbols": z_symbols, "gain_z_inv": at.gain_z_inv, "symbol_limit": limit}
         values = self._quantizer.run({**feed, **prompt.graph_inputs("quantizer")})["symbols"]
         return _to_integers(values, "quantizer")
+
+
+def _steered(y: Array, own: Array | None, given: Array) -> tuple[Array, Array]:
+    """y [1, Cy, h, w] with its importance maps [1, M, h, w] replaced by others [M, h, w]."""
+    if own is None or given.shape != own.shape[1:]:
+        found = None if own is None else list(own.shape[1:])
+        raise UnsupportedFrame(f"importance maps are {list(given.shape)}, this head gives {found}")
+    channels = y.shape[1] // own.shape[1]
+    return y * np.repeat(given[None] / own, channels, axis=1), given[None]
 
 
 def _check_canvas(canvas: Array) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from splitcodec.entropy.hyper import decode_hyper, encode_hyper
 from splitcodec.entropy.rans import CDF_BITS
 from splitcodec.entropy.symbols import decode_symbols, encode_symbols, sigma_crc
 from splitcodec.entropy.tables import (
+    LIMIT_MAX,
     SIGMA_LEVELS,
     Z_MAX,
     SymbolTables,
@@ -14,6 +15,7 @@ from splitcodec.entropy.tables import (
 
 __all__ = [
     "CDF_BITS",
+    "LIMIT_MAX",
     "SIGMA_LEVELS",
     "Z_MAX",
     "SymbolTables",

@@ -94,6 +94,22 @@ class SymbolTables:
         """Number of sigma levels."""
         return int(self.limit.size)
 
+    @staticmethod
+    def of_counts(counts: NDArray[np.int32]) -> "SymbolTables":
+        """Tables from counts (levels, odd width) alone: a row's support ends with its last count above 0.
+
+        Raises InvalidTables, as for any row that is not symmetric in its support.
+        """
+        if counts.ndim != 2 or counts.shape[1] % 2 == 0 or counts.shape[1] < 3:
+            raise InvalidTables(f"y tables: counts {counts.shape}; need (levels, odd width); export it again")
+        used = (counts != 0).any(axis=0)
+        centre = counts.shape[1] // 2
+        reach = np.abs(np.arange(counts.shape[1]) - centre)
+        limit = np.where(counts != 0, reach, 0).max(axis=1).astype(np.int32)
+        widest = int(reach[used].max()) if used.any() else 1
+        kept = np.ascontiguousarray(counts[:, centre - widest : centre + widest + 1])
+        return SymbolTables(limit=limit, counts=kept)
+
     def to_npz(self) -> bytes:
         """The `tables.npz` of a pack: arrays `y_limit` and `y_counts`."""
         buffer = io.BytesIO()

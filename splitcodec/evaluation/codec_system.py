@@ -75,6 +75,15 @@ class PixelSystem:
         return Sighting(self._teacher.run(pixels), num_bytes)
 
 
+def codec_features(
+    pack: Pack, task: str, rates: Sequence[float], engine: str, threads: int
+) -> list[CodecFeature]:
+    """The codec at each rate with a task's prompt, all on the same sessions."""
+    encoder = FeatureEncoder(pack, engine=engine, threads=threads)
+    decoder = FeatureDecoder(pack, engine=engine, threads=threads)
+    return [CodecFeature(rate, pack.prompt(task), encoder, decoder) for rate in rates]
+
+
 def codec_systems(
     pack: Pack,
     task: str,
@@ -88,10 +97,7 @@ def codec_systems(
 
     SettingsError: pixels of a pack without a picture extractor.
     """
-    prompt = pack.prompt(task)
-    encoder = FeatureEncoder(pack, engine=engine, threads=threads)
-    decoder = FeatureDecoder(pack, engine=engine, threads=threads)
-    features = [CodecFeature(rate, prompt, encoder, decoder) for rate in rates]
+    features = codec_features(pack, task, rates, engine, threads)
     systems: list[CodecSystem | PixelSystem] = []
     if student != "pixels":
         tail = open_session(pack.tail_bytes(task), engine=engine, threads=threads)

@@ -37,6 +37,9 @@ Anchors = Annotated[
     str, typer.Option(help="Like jpeg,webp,avif,hevc-medium,hevc-slow, which is the default; also vvc.")
 ]
 NoAnchors = Annotated[bool, typer.Option("--no-anchors", help="Measure no picture codec.")]
+ShuffleMaps = Annotated[
+    bool, typer.Option("--shuffle-maps", help="Also each photo with the importance maps of another one.")
+]
 Engine = Annotated[str, typer.Option(help="Inference engine of the codec and the tail.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads per inference session.")]
 Resamples = Annotated[int, typer.Option(min=2, help="Bootstrap resamples.")]
@@ -57,6 +60,7 @@ def eval_command(
     student: Student = "feature",
     anchors: Anchors = "",
     no_anchors: NoAnchors = False,
+    shuffle_maps: ShuffleMaps = False,
     engine: Engine = "auto",
     threads: Threads = 1,
     resamples: Resamples = 1000,
@@ -83,6 +87,7 @@ def eval_command(
         threads=threads,
         resamples=resamples,
         student=student,
+        shuffle_maps=shuffle_maps,
     )
     typer.echo("\n".join(write_report(evaluate(options, _bar()), json)))
 

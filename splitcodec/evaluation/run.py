@@ -31,6 +31,7 @@ from splitcodec.evaluation.report import (
 )
 from splitcodec.evaluation.rows import CONFIDENCE, bd_rates, equal_accuracy, rows_of
 from splitcodec.evaluation.segmentation import SegmentationJudge
+from splitcodec.evaluation.shuffled_maps import shuffled_systems
 from splitcodec.evaluation.systems import TEACHER_INPUTS, AnchorSystem, System, Teacher, open_teacher
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.convention import InputConvention
@@ -51,7 +52,8 @@ class EvalOptions:
 
     tasks: `all` for every task of the pack; data, teachers: by task, or under EVERY; classes: CSV for a
     classification's photos; rates None: all trained ones and their midpoints; anchors: names of picture
-    codecs, None for the standard ones; student: which forms of the codec, see codec_system.
+    codecs, None for the standard ones; student: which forms of the codec, see codec_system;
+    shuffle_maps: also the codec with the maps of another photo, see shuffled_maps.
     """
 
     pack: str
@@ -66,6 +68,7 @@ class EvalOptions:
     threads: int
     resamples: int
     student: MeasuredStudent = "feature"
+    shuffle_maps: bool = False
 
 
 class Progress:
@@ -172,6 +175,8 @@ def command_line(options: EvalOptions) -> str:
         words += ["--rates", ",".join(f"{rate:g}" for rate in options.rates)]
     if options.student != "feature":
         words += ["--student", options.student]
+    if options.shuffle_maps:
+        words.append("--shuffle-maps")
     if options.anchors is not None:
         words += ["--anchors", ",".join(options.anchors)] if options.anchors else ["--no-anchors"]
     return shlex.join([*words, "--engine", options.engine, "--resamples", str(options.resamples)])
@@ -201,8 +206,10 @@ def _evaluate_task(
     systems: list[System] = [
         teacher,
         *codec_systems(pack, task, rates, options.engine, options.threads, teacher, options.student),
-        *anchor_systems(pictures, teacher, section.input.fill),
     ]
+    if options.shuffle_maps:
+        systems += shuffled_systems(pack, task, rates, options.engine, options.threads)
+    systems += anchor_systems(pictures, teacher, section.input.fill)
     with open_judge(data, section, options.classes) as judge:
         progress.begin(task, len(systems) * len(judge.photos))
         records = measure(judge, systems, section.input, progress.advance)

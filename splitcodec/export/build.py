@@ -13,8 +13,8 @@ from torch.export import Dim
 from torch.utils.flop_counter import FlopCounterMode
 
 from splitcodec.entropy import SymbolTables, build_gaussian_tables
-from splitcodec.entropy.rans import CDF_BITS
 from splitcodec.errors import TrainingError
+from splitcodec.export.fit_tables import integer_counts
 from splitcodec.export.graphs import (
     DecoderGraph,
     HeadGraph,
@@ -39,13 +39,17 @@ EXAMPLE = (2, 416, 416)
 
 @dataclass(frozen=True)
 class CodecGraphs:
-    """ONNX bytes, multiplications per input pixel, and gate results of the five codec graphs."""
+    """ONNX bytes, multiplications per input pixel, and gate results of the five codec graphs.
+
+    analysis_macs: of g_a alone, which is the head without what the prompts add.
+    """
 
     files: dict[str, bytes]
     macs_per_pixel: dict[str, float]
     gaps: dict[str, float]
     exact_bound: dict[str, ExactConv]
     tables: SymbolTables
+    analysis_macs: float
 
 
 def export_codec(codec: FeatureCodec, prompt: Mapping[str, Tensor]) -> CodecGraphs:
@@ -71,11 +75,12 @@ def export_codec(codec: FeatureCodec, prompt: Mapping[str, Tensor]) -> CodecGrap
     for name, graph in graphs.items():
         inputs = [examples[item] for item in graph.inputs if item in examples]
         inputs += [ExportInput(item, prompt[item].float(), {}) for item in graph.prompt]
-        files[name] = to_onnx(graph, inputs, [graph.output])
+        files[name] = to_onnx(graph, inputs, graph.outputs)
         feeds = {item.name: item.example.numpy() for item in inputs}
         gaps[name] = check_export(name, files[name], graph, feeds, exact=name == "scale")
         macs[name] = macs_per_pixel(graph, [item.example for item in inputs])
-    return CodecGraphs(files, macs, gaps, exact_bound(scale), tables)
+    analysis = macs_per_pixel(codec.g_a, [examples["image"].example])
+    return CodecGraphs(files, macs, gaps, exact_bound(scale), tables, analysis)
 
 
 def export_tail(graph: TailGraph | PictureGraph, feature_channels: int) -> tuple[bytes, float, float]:
@@ -130,16 +135,7 @@ def hyper_counts(hyper_prior: HyperPrior) -> NDArray[np.int32]:
             hyper_prior.likelihood(grid_z, k)[0, :, 0].double().numpy()
             for k in range(len(hyper_prior.models))
         ]
-    total = 1 << CDF_BITS
-    mass = np.stack(masses)
-    counts = np.maximum(1, np.floor(mass / mass.sum(axis=2, keepdims=True) * (total - mass.shape[2]))).astype(
-        np.int64
-    )
-    peak = counts.argmax(axis=2)[..., None]
-    np.put_along_axis(
-        counts, peak, np.take_along_axis(counts, peak, 2) + total - counts.sum(2, keepdims=True), 2
-    )
-    return counts.astype(np.int32)
+    return integer_counts(np.stack(masses))
 
 
 def macs_per_pixel(graph: nn.Module, examples: list[Tensor]) -> float:

@@ -36,6 +36,7 @@ def model_card(
         "| part | MAC/px |",
         "|---|---|",
         *(f"| {graph} | {value:.1f} |" for graph, value in macs.items()),
+        f"| head without prompts (g_a) | {graphs.analysis_macs:.1f} |",
         f"| edge in all | {edge:.1f} |",
         *(f"| tail {task} | {contents.tail_macs_per_pixel:.1f} |" for task, contents in tasks.items()),
         f"| picture (evaluation only) | {picture_macs:.1f} |",

@@ -12,16 +12,19 @@ import splitcodec
 from splitcodec.errors import TrainingError
 from splitcodec.export.build import CodecGraphs, export_codec, export_tail, prompt_tensors
 from splitcodec.export.card import model_card
+from splitcodec.export.fit_tables import fit_photos, fitted_tables
 from splitcodec.export.graphs import PictureGraph, TailGraph
 from splitcodec.export.sources import PackSources, TaskSource, teacher_origin
 from splitcodec.models.sizes import SIZES
 from splitcodec.models.transforms import ImageExtractor
 from splitcodec.packs.schema import Manifest, Provenance, TeacherOrigin, TrainingData, TrainingStage
 from splitcodec.packs.write import PackContents, TaskContents, write_pack
+from splitcodec.prompts.schema import Y_COUNTS
 from splitcodec.training.checkpoint import load_modules
 from splitcodec.training.history import RunSummary, read_summary
+from splitcodec.training.photos import read_photos
 from splitcodec.training.prompt_run import TaskParts, student_of, task_parts
-from splitcodec.training.recipes import STAGE1
+from splitcodec.training.recipes import STARTED
 
 CPU = torch.device("cpu")
 POSTPROCESS = {2: "classify", 4: "deeplab"}  # by the rank of a tail's logits
@@ -31,15 +34,18 @@ def export_pack(
     sources: PackSources, folder: Path, data: list[TrainingData] | None = None, notes: str = ""
 ) -> Manifest:
     """Export, gate and write a pack. ExportMismatch, InexactScaleBranch, PackError, TrainingError."""
+    photos = fit_photos(read_photos(list(sources.photos))) if sources.photos else []
     tasks: dict[str, TaskContents] = {}
     teachers: list[TeacherOrigin] = []
     graphs: CodecGraphs | None = None
     for source in sources.tasks:
         parts = _task_parts(sources, source)
         arrays = prompt_tensors(parts.codec, parts.prompt, parts.gains, parts.hyper_prior)
+        tensors: dict[str, Tensor] = {name: torch.from_numpy(value) for name, value in arrays.items()}
         if graphs is None:
-            tensors: dict[str, Tensor] = {name: torch.from_numpy(value) for name, value in arrays.items()}
             graphs = export_codec(parts.codec, tensors)
+        if photos:
+            arrays[Y_COUNTS] = fitted_tables(parts.codec, tensors, graphs.tables, photos, source.convention)
         tail, macs, _gap = export_tail(
             TailGraph(parts.adapter, parts.tail, parts.spec.outputs), parts.codec.sizes.feature_channels
         )
@@ -130,8 +136,7 @@ def _provenance(
 
 def _starts_from_teacher(codec_file: Path) -> bool:
     """Whether g_a began as a detector's own layers, in the run or in one it went on from."""
-    recipes = (STAGE1.get(run.recipe) for run in _summary(codec_file).line())
-    return any(recipe is not None and recipe.from_teacher for recipe in recipes)
+    return any(run.recipe in STARTED for run in _summary(codec_file).line())
 
 
 def _summary(checkpoint: Path) -> RunSummary:

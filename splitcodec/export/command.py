@@ -30,6 +30,12 @@ def export_command(
         Path | None, typer.Option(help="JSON list of what it was trained on: name, origin, licence, items.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the pack.")] = "nano-coco",
+    fit: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Training photos to fit each task's symbol tables to: a tar or a folder; repeatable."
+        ),
+    ] = None,
     notes: Annotated[str, typer.Option(help="A line for the model card.")] = "",
     sizes: Annotated[str, typer.Option(help="Sizes of the codec, as in models/sizes.py.")] = "nano",
 ) -> None:
@@ -46,7 +52,7 @@ def export_command(
         wanted = (TaskSource(task=task, teacher=teacher, labels=labels, run=prompt),)
     else:
         raise typer.BadParameter("give --tasks, or --teacher and --labels for one task", param_hint="--tasks")
-    manifest = export_pack(PackSources(codec, wanted, sizes, name), out, terms, notes)
+    manifest = export_pack(PackSources(codec, wanted, sizes, name, tuple(fit or ())), out, terms, notes)
     typer.echo(f"wrote {out}: pack {manifest.name}, codec digest {manifest.codec_digest[:16]}")
 
 

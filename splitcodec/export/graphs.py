@@ -14,7 +14,7 @@ from splitcodec.models.codec import FeatureCodec
 from splitcodec.models.exact import ACT_MAX, SIGMA_LEVELS, ScaleBranch
 from splitcodec.models.prompts import PromptConv
 from splitcodec.models.transforms import FeatureAdapter, ImageExtractor
-from splitcodec.packs.schema import PICTURE_OUTPUT
+from splitcodec.packs.schema import IMPORTANCE_OUTPUT, PICTURE_OUTPUT
 from splitcodec.training.cut import NamedOutputs
 from splitcodec.training.pixels import PixelAdapter, as_pixels
 
@@ -40,21 +40,21 @@ class CodecGraph(nn.Module):
 
 
 class HeadGraph(CodecGraph):
-    """image, gain_y, g_a.* -> y."""
+    """image, gain_y, g_a.*, select.* -> y, importance."""
 
-    output = "y"
+    outputs: tuple[str, ...] = ("y", IMPORTANCE_OUTPUT)
 
     def __init__(self, codec: FeatureCodec) -> None:
-        super().__init__(codec, ("image", "gain_y"), ("g_a",))
+        super().__init__(codec, ("image", "gain_y"), ("g_a", "select"))
 
-    def forward(self, image: Tensor, gain_y: Tensor, *prompt: Tensor) -> Tensor:
+    def forward(self, image: Tensor, gain_y: Tensor, *prompt: Tensor) -> tuple[Tensor, Tensor]:
         return self.codec.head(image, gain_y, dict(zip(self.prompt, prompt, strict=True)))
 
 
 class HyperEncoderGraph(CodecGraph):
     """y, gain_z, h_a.* -> z_symbols, rounded half up."""
 
-    output = "z_symbols"
+    outputs: tuple[str, ...] = ("z_symbols",)
 
     def __init__(self, codec: FeatureCodec) -> None:
         super().__init__(codec, ("y", "gain_z"), ("h_a",))
@@ -67,7 +67,7 @@ class HyperEncoderGraph(CodecGraph):
 class QuantizerGraph(CodecGraph):
     """y, z_symbols, gain_z_inv, symbol_limit, h_s_mean.* -> symbols."""
 
-    output = "symbols"
+    outputs: tuple[str, ...] = ("symbols",)
 
     def __init__(self, codec: FeatureCodec) -> None:
         super().__init__(codec, ("y", "z_symbols", "gain_z_inv", "symbol_limit"), ("h_s_mean",))
@@ -83,7 +83,7 @@ class QuantizerGraph(CodecGraph):
 class DecoderGraph(CodecGraph):
     """symbols, z_symbols, gain_z_inv, gain_y_inv, h_s_mean.*, g_s.* -> feature."""
 
-    output = "feature"
+    outputs: tuple[str, ...] = ("feature",)
 
     def __init__(self, codec: FeatureCodec) -> None:
         super().__init__(codec, ("symbols", "z_symbols", "gain_z_inv", "gain_y_inv"), ("h_s_mean", "g_s"))
@@ -100,7 +100,7 @@ class DecoderGraph(CodecGraph):
 class ScaleGraph(CodecGraph):
     """z_symbols, rate_shift, h_s_scale.* -> sigma_index. Integers only: Conv, x*2**-s, Floor, Clip."""
 
-    output = "sigma_index"
+    outputs: tuple[str, ...] = ("sigma_index",)
 
     def __init__(self, codec: FeatureCodec) -> None:
         super().__init__(codec, ("z_symbols", "rate_shift"), ("h_s_scale",))

@@ -36,7 +36,7 @@ KNOWN_TEACHERS = {
     ),
 }
 APACHE = "Apache-2.0"
-STARTED_CODEC = "; the layers before it are where the codec's g_a began, trained on with the codec"
+STARTED_CODEC = "; the layers before it are the stem of the codec's g_a, which stage 1 leaves as they are"
 
 
 class TaskSource(BaseModel):
@@ -76,12 +76,17 @@ class TaskSource(BaseModel):
 
 @dataclass(frozen=True)
 class PackSources:
-    """Stage 1's final.safetensors, the tasks, the codec's sizes by name, the pack's name."""
+    """Stage 1's final.safetensors, the tasks, the codec's sizes by name, the pack's name.
+
+    photos: training photos that each task's symbol tables are fitted to; without any, prompts have none of
+    their own and the pack's Gaussian ones serve.
+    """
 
     codec_file: Path
     tasks: tuple[TaskSource, ...]
     sizes: str = "nano"
     name: str = "nano-coco"
+    photos: tuple[Path, ...] = ()
 
 
 def teacher_origin(task: TaskSource, spec: TeacherSpec, started_codec: bool) -> TeacherOrigin:

@@ -1,7 +1,7 @@
 """The universal feature codec in torch: transforms, gains, prompts and entropy models, put together once.
 
-x -> g_a (+prompt) * gain -> y ; y -> h_a (+prompt) * gain -> z ; z -> exact scale branch -> sigma ; z -> mean
-support -> context -> means ; y_hat -> LRCP -> / gain -> g_s (+prompt) -> h^.
+x -> g_a (+prompt) * importance * gain -> y ; y -> h_a (+prompt) * gain -> z ; z -> exact scale branch ->
+sigma ; z -> mean support -> context -> means ; y_hat -> LRCP -> / gain -> g_s (+prompt) -> h^.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from splitcodec.models.lrcp import ResidualPrediction
 from splitcodec.models.prompts import PromptBranch, TaskPrompt, prompt_layout
 from splitcodec.models.reference_context import MeanScaleContext, QuadrantContext
 from splitcodec.models.sizes import CodecSizes
-from splitcodec.models.transforms import HyperAnalysis, Synthesis, new_analysis
+from splitcodec.models.transforms import Analysis, HyperAnalysis, Synthesis
 
 SIGMA_MIN = 0.11
 SIGMA_MAX = 64.0
 SIGMA_STEP = math.log(SIGMA_MAX / SIGMA_MIN) / (SIGMA_LEVELS - 1)
 MIN_LIKELIHOOD = 1e-9
+LOG_GAINS = (-0.4, 1.4)  # of the smallest and the largest rate, for a latent of unit variance
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class RateGains(nn.Module):
     def __init__(self, sizes: CodecSizes) -> None:
         super().__init__()
         points = sizes.rate_points
-        start = torch.linspace(0.7, 2.6, points)[:, None]
+        start = torch.linspace(*LOG_GAINS, points)[:, None]
         self.log_gain_y = nn.Parameter(start.repeat(1, sizes.latent_channels))
         self.log_gain_z = nn.Parameter(torch.zeros(points, sizes.hyper_channels))
         self.index_shift = nn.Parameter(torch.zeros(points, sizes.latent_channels))
@@ -73,7 +74,7 @@ class FeatureCodec(nn.Module):
     def __init__(self, sizes: CodecSizes) -> None:
         super().__init__()
         self.sizes = sizes
-        self.g_a = new_analysis(sizes)
+        self.g_a = Analysis(sizes)
         self.h_a = HyperAnalysis(sizes)
         self.scale = ScaleBranch(sizes)
         self.mean = MeanSupport(sizes)
@@ -84,11 +85,20 @@ class FeatureCodec(nn.Module):
         self.layout = layout
         # A plain dict: only the branches' arithmetic is used, the tensors come with the call.
         self.bend = {group: PromptBranch(group, convs) for group, convs in layout.items()}
+        share = sizes.latent_channels // sizes.importance_maps
+        self.register_buffer("map_of", torch.arange(sizes.latent_channels) // share, persistent=False)
 
-    def head(self, image: Tensor, gain_y: Tensor, prompt: Mapping[str, Tensor]) -> Tensor:
-        """image (N, 3, H, W), RGB 0..255 -> y (N, Cy, H/16, W/16), already multiplied by its gain."""
-        x = image * (1.0 / 127.5)
-        return (self.g_a(x) + self.bend["g_a"].run(x - 1.0, prompt)) * gain_y
+    def head(self, image: Tensor, gain_y: Tensor, prompt: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """image (N, 3, H, W), RGB 0..255 -> y (N, Cy, H/16, W/16), and its importance maps.
+
+        y is multiplied by its gain and its maps (N, maps, H/16, W/16), in (0, 2): the information selector of
+        Prompt-ICM, which steers bits over the picture. The maps are never sent and the decoder does not know
+        them. A prompt whose last convolutions are zero gives maps of 1 and leaves y as g_a gave it.
+        """
+        seen = self.g_a(image * (1.0 / 127.5) - 1.0)
+        latent = seen.latent + self.bend["g_a"].run(seen.stem, prompt)
+        importance = 2.0 * torch.sigmoid(self.bend["select"].run(seen.trunk, prompt))
+        return latent * importance.index_select(1, self.map_of) * gain_y, importance
 
     def hyper(self, y: Tensor, gain_z: Tensor, prompt: Mapping[str, Tensor]) -> Tensor:
         """y -> z (N, Cz, ceil(h/4), ceil(w/4)) before rounding, clamped to the tables' support."""
@@ -128,7 +138,7 @@ class FeatureCodec(nn.Module):
         """
         tensors = prompt.tensors()
         gain_y, gain_z, index_shift = gains(points)
-        y = self.head(image, gain_y, tensors)
+        y, _ = self.head(image, gain_y, tensors)
         z = self.hyper(y, gain_z, tensors)
         z_bits = hyper_prior(z + torch.rand_like(z) - 0.5, points)
         z_symbols = ste_round(z)

@@ -16,9 +16,11 @@ class CodecSizes:
     latent_channels: int = 96  # y
     hyper_channels: int = 32  # z
     feature_channels: int = 96  # h^, what the task tails read
-    head: Literal["darknet", "patch"] = "darknet"  # what g_a begins with, see transforms.py
-    head_channels: tuple[int, int] = (64, 96)  # g_a at 1/8 and at 1/16
-    head_blocks: tuple[int, int] = (0, 1)  # at 1/8 (patch only) and at 1/16
+    stem_channels: int = 64  # g_a's stem at 1/8, the width of the detector it starts from
+    pixel_channels: int = 32  # what g_a keeps of the pixels themselves at 1/8
+    trunk_channels: int = 128  # g_a's residual path at 1/16
+    trunk_blocks: int = 2
+    importance_maps: int = 12  # of the information selector, each for as many neighbouring latent channels
     decoder_channels: tuple[int, int] = (160, 96)  # g_s at 1/16 and at 1/8
     decoder_blocks: tuple[int, int] = (3, 3)
     mean_channels: int = 192  # mean support at 1/32
@@ -31,10 +33,10 @@ class CodecSizes:
 NANO = CodecSizes("nano")
 BASE = CodecSizes(
     "base",
-    head="patch",
     latent_channels=128,
-    head_channels=(96, 256),
-    head_blocks=(3, 4),
+    trunk_channels=320,
+    trunk_blocks=4,
+    importance_maps=16,
     decoder_channels=(256, 160),
     decoder_blocks=(4, 4),
     mean_channels=256,

@@ -1,63 +1,63 @@
 """The transforms g_a, h_a and g_s of the universal codec, and the extractor.
 
-h_s lives in exact.py (scales) and context.py (means).
-
-Sources: mean-scale hyperprior layout as in Parallel Task-Prompts ICM (Shen & Liu, section 3). g_a either
-begins with a detector's own layers (front.py) or with pixel-unshuffle 8 and depthwise blocks as in DCVC-UF.
+h_s lives in exact.py (scales) and context.py (means). g_a and g_s are a linear path beside a residual one
+whose last layer starts at zero: set to the principal components of a detector's feature (training/start.py),
+they detect before the first step of training. Mean-scale hyperprior layout as in Parallel Task-Prompts ICM
+(Shen & Liu, section 3).
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from splitcodec.models.blocks import DepthwiseBlock, activate, blocks
-from splitcodec.models.front import DarknetFront
 from splitcodec.models.sizes import CodecSizes
+from splitcodec.models.stem import Stem
 
-PATCH = 8  # pixel-unshuffle factor of the stem
-
-
-class PatchAnalysis(nn.Module):
-    """g_a on 8x8 patches: image (N, 3, H, W) in [0, 2] -> latent (N, Cy, H/16, W/16), before its gain."""
-
-    def __init__(self, sizes: CodecSizes) -> None:
-        super().__init__()
-        fine, coarse = sizes.head_channels
-        self.stem = nn.Conv2d(3 * PATCH * PATCH, fine, 1)
-        self.fine = blocks(fine, sizes.head_blocks[0])
-        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
-        self.coarse = blocks(coarse, sizes.head_blocks[1])
-        self.out = nn.Conv2d(coarse, sizes.latent_channels, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.fine(self.stem(F.pixel_unshuffle(image - 1.0, PATCH)))
-        return self.out(self.coarse(self.down(x)))
+PATCH = 8  # pixel-unshuffle factor of what g_a sees of the pixels beside the stem's feature
 
 
-class DarknetAnalysis(nn.Module):
-    """g_a behind a detector's first layers; shapes as in PatchAnalysis.
+def zero_start(conv: nn.Conv2d) -> nn.Conv2d:
+    """The convolution with weight and bias set to zero: a residual path that does nothing yet."""
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    return conv
 
-    `down` can start as the principal components of the feature (training/start.py).
+
+class Analysed(NamedTuple):
+    """What g_a gives for a picture, before prompt and gain.
+
+    latent: (N, Cy, H/16, W/16); stem: (N, stem_channels, H/8, W/8); trunk: (N, trunk_channels, H/16, W/16).
+    The prompt `g_a` reads the stem's feature, the prompt `select` the trunk.
     """
 
+    latent: Tensor
+    stem: Tensor
+    trunk: Tensor
+
+
+class Analysis(nn.Module):
+    """g_a: x (N, 3, H, W), RGB in [-1, 1], H and W multiples of 32 -> Analysed."""
+
     def __init__(self, sizes: CodecSizes) -> None:
         super().__init__()
-        fine, coarse = sizes.head_channels
-        self.front = DarknetFront(fine)
-        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
-        self.coarse = nn.Sequential(
-            *(DepthwiseBlock(coarse, expansion=1) for _ in range(sizes.head_blocks[1]))
-        )
-        self.out = nn.Conv2d(coarse, sizes.latent_channels, 1)
+        stem, trunk, pixels = sizes.stem_channels, sizes.trunk_channels, sizes.pixel_channels
+        self.stem = Stem(stem)
+        self.lin = nn.Conv2d(stem, sizes.latent_channels, 2, stride=2)
+        self.pix = nn.Conv2d(3 * PATCH * PATCH, pixels, 1)
+        self.down = nn.Conv2d(stem + pixels, trunk, 2, stride=2)
+        self.coarse = blocks(trunk, sizes.trunk_blocks)
+        self.out = zero_start(nn.Conv2d(trunk, sizes.latent_channels, 1))
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.out(self.coarse(self.down(self.front(image))))
-
-
-def new_analysis(sizes: CodecSizes) -> PatchAnalysis | DarknetAnalysis:
-    """g_a of the form the sizes name."""
-    return PatchAnalysis(sizes) if sizes.head == "patch" else DarknetAnalysis(sizes)
+    def forward(self, x: Tensor) -> Analysed:
+        stem = self.stem(x)
+        pixels = self.pix(F.pixel_unshuffle(x, PATCH))
+        trunk = self.coarse(self.down(torch.cat([stem, pixels], dim=1)))
+        return Analysed(self.lin(stem) + self.out(trunk), stem, trunk)
 
 
 class HyperAnalysis(nn.Module):
@@ -82,15 +82,16 @@ class Synthesis(nn.Module):
     def __init__(self, sizes: CodecSizes) -> None:
         super().__init__()
         coarse, fine = sizes.decoder_channels
+        self.lin = nn.Conv2d(sizes.latent_channels, 4 * sizes.feature_channels, 1)
         self.enter = nn.Conv2d(sizes.latent_channels, coarse, 1)
         self.coarse = blocks(coarse, sizes.decoder_blocks[0])
         self.up = nn.Conv2d(coarse, 4 * fine, 1)
         self.fine = blocks(fine, sizes.decoder_blocks[1])
-        self.out = nn.Conv2d(fine, sizes.feature_channels, 1)
+        self.out = zero_start(nn.Conv2d(fine, sizes.feature_channels, 1))
 
     def forward(self, y_hat: Tensor) -> Tensor:
-        x = self.coarse(self.enter(y_hat))
-        return self.out(self.fine(F.pixel_shuffle(self.up(x), 2)))
+        x = self.up(self.coarse(self.enter(y_hat)))
+        return F.pixel_shuffle(self.lin(y_hat), 2) + self.out(self.fine(F.pixel_shuffle(x, 2)))
 
 
 class ImageExtractor(nn.Module):
@@ -115,7 +116,8 @@ class FeatureAdapter(nn.Module):
     def __init__(self, feature_channels: int, teacher_channels: int, teacher_stride: int = PATCH) -> None:
         super().__init__()
         self.up = PATCH // teacher_stride  # 1, or 2 for a teacher split at 1/4 of the picture
-        self.mix = blocks(feature_channels, 1)
+        self.mix = DepthwiseBlock(feature_channels)
+        zero_start(self.mix.project)
         self.out = nn.Conv2d(feature_channels, teacher_channels * self.up**2, 1)
 
     def forward(self, feature: Tensor) -> Tensor:

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from splitcodec.entropy import SIGMA_LEVELS, Z_MAX
 from splitcodec.errors import InvalidManifest, SigmaIndexMismatch
 from splitcodec.packs.onnx_graph import read_outline
-from splitcodec.packs.schema import GRAPH_INPUTS, GRAPH_OUTPUT, PICTURE_OUTPUT, TAIL_INPUT, CodecSection
+from splitcodec.packs.schema import (
+    GRAPH_INPUTS,
+    GRAPH_OUTPUT,
+    IMPORTANCE_OUTPUT,
+    PICTURE_OUTPUT,
+    TAIL_INPUT,
+    CodecSection,
+)
 from splitcodec.prompts.prompt import RATE_ONE, Prompt
 from splitcodec.prompts.schema import GraphName
 from splitcodec.runtime.session import Session
@@ -39,7 +46,8 @@ def check_graph(name: GraphName, data: bytes, codec: CodecSection) -> None:
             raise InvalidManifest(
                 f"{name}.onnx takes {key} as {outline.inputs[key]}, the prompt schema says {shape}"
             )
-    if set(outline.outputs) != {GRAPH_OUTPUT[name]}:
+    optional = {IMPORTANCE_OUTPUT} if name == "head" else set()
+    if set(outline.outputs) - optional != {GRAPH_OUTPUT[name]}:
         raise InvalidManifest(
             f"{name}.onnx gives {sorted(outline.outputs)}; it must give {GRAPH_OUTPUT[name]}"
         )

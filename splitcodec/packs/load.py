@@ -91,6 +91,10 @@ class Pack:
         self.task(task)
         return self.prompts[task]
 
+    def tables_of(self, prompt: Prompt) -> SymbolTables:
+        """The symbol tables a prompt's bitstreams are coded with: its own, else those of the pack."""
+        return self.tables if prompt.tables is None else prompt.tables
+
     def graph_bytes(self, name: GraphName) -> bytes:
         """ONNX bytes of a codec graph; raises PackDamaged if the file changed since the pack was loaded."""
         return self.file_bytes(self.manifest.codec.graphs[name].file)

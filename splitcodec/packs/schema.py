@@ -10,12 +10,14 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from splitcodec.entropy import LIMIT_MAX, SIGMA_LEVELS
 from splitcodec.packs.convention import InputConvention
 from splitcodec.packs.digest import canonical_digest, prompt_digest
 from splitcodec.prompts.schema import (
     EXACT_PREFIX,
     RATE_TENSORS,
     TENSOR_NAME,
+    Y_COUNTS,
     ExactConv,
     GraphName,
     Identifier,
@@ -42,6 +44,8 @@ GRAPH_OUTPUT: Final[dict[GraphName, str]] = {
     "quantizer": "symbols",
     "decoder": "feature",
 }
+IMPORTANCE_OUTPUT: Final = "importance"
+"""Second output of a head whose prompts select what matters: the importance maps, which never travel."""
 TAIL_INPUT: Final = "feature"
 PICTURE_OUTPUT: Final = "picture"
 
@@ -100,10 +104,22 @@ class CodecSection(Strict):
             dtype = "float32" if name.startswith("rate.gain") else "int32"
             if spec is None or (spec.shape, spec.dtype, spec.graphs) != (shape, dtype, ()):
                 raise ValueError(f"{name} must be {dtype} {shape} and feed no graph; the schema has {spec}")
+        self._check_fitted_tables()
+
+    def _check_fitted_tables(self) -> None:
+        spec = self.prompt_schema.get(Y_COUNTS)
+        if spec is None:
+            return
+        good = len(spec.shape) == 2 and spec.shape[0] == SIGMA_LEVELS and spec.shape[1] % 2 == 1
+        if not good or spec.shape[1] > 2 * LIMIT_MAX + 1 or spec.dtype != "int32" or spec.graphs:
+            raise ValueError(
+                f"{Y_COUNTS} must be int32 ({SIGMA_LEVELS}, odd width up to {2 * LIMIT_MAX + 1}) and feed no "
+                f"graph; the schema has {spec}"
+            )
 
     def _check_exact_tensors(self) -> None:
         for name, spec in self.prompt_schema.items():
-            if name in RATE_TENSORS:
+            if name in (*RATE_TENSORS, Y_COUNTS):
                 continue
             exact = name.startswith(EXACT_PREFIX)
             if spec.dtype != "float32" or not spec.graphs or exact != ("scale" in spec.graphs):

@@ -37,7 +37,7 @@ from splitcodec.packs.schema import (
     TaskSection,
     prompt_manifest_file,
 )
-from splitcodec.prompts.schema import RATE_TENSORS, ExactConv, Strict, TensorSpec
+from splitcodec.prompts.schema import RATE_TENSORS, Y_COUNTS, ExactConv, Strict, TensorSpec
 from splitcodec.runtime import open_session
 
 Array = NDArray[Any]
@@ -168,7 +168,9 @@ def _prompt_schema(graphs: Mapping[str, bytes], tensors: Mapping[str, Array]) ->
     schema = {}
     for name in sorted(tensors):
         users = (
-            () if name in RATE_TENSORS else tuple(graph for graph in GRAPH_INPUTS if name in inputs[graph])
+            ()
+            if name in (*RATE_TENSORS, Y_COUNTS)
+            else tuple(graph for graph in GRAPH_INPUTS if name in inputs[graph])
         )
         dtype = str(tensors[name].dtype)
         schema[name] = TensorSpec.model_validate(

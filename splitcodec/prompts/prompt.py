@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from splitcodec.entropy import ZTables
+from splitcodec.entropy import SymbolTables, ZTables
 from splitcodec.errors import RateOutOfRange
-from splitcodec.prompts.schema import GraphName, TensorSpec
+from splitcodec.prompts.schema import Y_COUNTS, GraphName, TensorSpec
 from splitcodec.prompts.tensors import frozen
 
 Array = NDArray[Any]
@@ -103,7 +103,8 @@ class Prompt:
     """A verified prompt; immutable, so whoever holds it may use it for as long as they like.
 
     digest, tail_sha256: hex SHA-256; tensors: graph inputs and rate tables by name, read-only;
-    sigma_check: hex SHA-256 of the sigma indexes the scale graph must give on the check input.
+    sigma_check: hex SHA-256 of the sigma indexes the scale graph must give on the check input;
+    tables: fitted to this prompt's symbols, or None where the pack's shared ones are used.
     """
 
     task: str
@@ -113,6 +114,7 @@ class Prompt:
     tensors: Mapping[str, Array]
     schema: Mapping[str, TensorSpec]
     rate: RateTable = field(init=False)
+    tables: SymbolTables | None = field(init=False)
     _inputs: Mapping[str, Mapping[str, Array]] = field(init=False, repr=False)
     _rates: dict[int, RateInputs] = field(init=False, repr=False, default_factory=dict)
 
@@ -121,6 +123,8 @@ class Prompt:
         rate = RateTable(
             t["rate.gain_y"], t["rate.gain_z"], t["rate.scale_shift"], ZTables(t["rate.z_counts"])
         )
+        counts = t.get(Y_COUNTS)
+        object.__setattr__(self, "tables", None if counts is None else SymbolTables.of_counts(counts))
         graphs = {graph for spec in self.schema.values() for graph in spec.graphs}
         inputs = {
             graph: MappingProxyType(

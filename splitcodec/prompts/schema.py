@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 RATE_TENSORS: Final = ("rate.gain_y", "rate.gain_z", "rate.scale_shift", "rate.z_counts")
 """Tensors of a prompt that feed no graph: the code turns them into inputs for one rate."""
+Y_COUNTS: Final = "rate.y_counts"
+"""Symbol tables fitted to the prompt's own symbols; a prompt without them is coded with the pack's tables."""
 EXACT_PREFIX: Final = "h_s_scale."
 """Tensors under this prefix enter the exact scale graph and must be integers."""
 EXACT_LIMIT: Final = 1 << 24

@@ -9,9 +9,9 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
-from splitcodec.entropy import CDF_BITS
-from splitcodec.errors import InexactScaleBranch, InvalidPrompt
-from splitcodec.prompts.schema import EXACT_LIMIT, EXACT_PREFIX, ExactConv, TensorSpec
+from splitcodec.entropy import CDF_BITS, SymbolTables
+from splitcodec.errors import InexactScaleBranch, InvalidPrompt, InvalidTables
+from splitcodec.prompts.schema import EXACT_LIMIT, EXACT_PREFIX, Y_COUNTS, ExactConv, TensorSpec
 
 Array = NDArray[Any]
 DTYPES: Final = {"F32": "<f4", "I32": "<i4"}
@@ -103,5 +103,10 @@ def _check_rate_tables(tensors: Mapping[str, Array], name: str) -> None:
         raise InvalidPrompt(
             f"{name}: rate.z_counts rows must be >= 1 and sum to 2**{CDF_BITS}; export it again"
         )
+    if Y_COUNTS in tensors:
+        try:
+            SymbolTables.of_counts(tensors[Y_COUNTS])
+        except InvalidTables as error:
+            raise InvalidPrompt(f"{name}: {Y_COUNTS}: {error}") from error
     if np.abs(tensors["rate.scale_shift"].astype(np.int64)).max() > 256 * 1024:
         raise InvalidPrompt(f"{name}: rate.scale_shift exceeds 1024 sigma levels; train the prompt again")

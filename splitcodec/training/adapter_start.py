@@ -34,7 +34,7 @@ def fit_adapter(adapter: FeatureAdapter, pairs: Iterable[tuple[Tensor, Tensor]])
         cross = x.T @ y if cross is None else cross + x.T @ y
     if gram is None or cross is None:
         raise TrainingError("there are no pairs to fit an adapter to; give at least one batch")
-    damping = RIDGE * gram.diagonal()[:-1].mean()
+    damping = (RIDGE * gram.diagonal()[:-1].mean()).clamp_min(RIDGE)  # inputs may all be zero
     damped = gram.clone()
     damped.diagonal()[:-1] += damping  # the constant is not held back
     solution = torch.linalg.solve(damped, cross).T  # (Ct up^2, Ch + 1)

@@ -1,21 +1,22 @@
 """Stage 1 and 1b: the universal codec, trained once with the image extractor and the teacher's split feature.
 
-    splitcodec train codec --recipe nano --data photos-00.tar --teacher yolox.onnx --out runs/codec
+    splitcodec train codec --recipe base2 --start runs/start/final.safetensors --data photos-00.tar \\
+        --teacher yolox.onnx --also deeplab.onnx --also mobilenet.onnx --out runs/base2
 
 Loss per sample: lambda_k * bits per pixel + image_weight * MSE(x, x^) + feature_weight * feature_error(h, h^)
-+ aside_weight * the same for each teacher given with --also + deep_weight * deep_error through the frozen
-teacher's own layers behind the split (Entropic Student distils layers 1-4, not the split alone).
++ deep_weight * deep_error + head_weight * the terms on the outputs, both through the frozen teacher's own
+layers behind the split (Entropic Student distils layers 1-4, not the split alone) + aside_weight * the deep
+and feature terms of one teacher given with --also, in turn.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from splitcodec.errors import TrainingError
 from splitcodec.models.codec import FeatureCodec, HyperPrior, RateGains
@@ -25,19 +26,19 @@ from splitcodec.models.transforms import FeatureAdapter, ImageExtractor
 from splitcodec.training.checkpoint import load_modules
 from splitcodec.training.crops import Crops
 from splitcodec.training.loop import StepResult, Trainer
-from splitcodec.training.losses import deep_error, feature_error
+from splitcodec.training.losses import deep_error, feature_error, output_errors
 from splitcodec.training.ranks import join_ranks
 from splitcodec.training.recipes import Recipe
 from splitcodec.training.setting import (
     STATISTICS_BATCHES,
     TeacherSetting,
     TrainingInputs,
+    bfloat16_where_fast,
     default_device,
     on,
     run_of,
     teacher_setting,
 )
-from splitcodec.training.start import start_from_teacher
 from splitcodec.training.teacher import (
     SplitStatistics,
     Teacher,
@@ -46,8 +47,6 @@ from splitcodec.training.teacher import (
     open_teacher,
     split_statistics,
 )
-
-ASIDE_STRIDE = 2  # further teachers see one crop of each rate point: their heads cost more than the codec
 
 
 @dataclass(frozen=True)
@@ -113,45 +112,59 @@ def _train(recipe: Recipe, inputs: TrainingInputs, setting: TeacherSetting, devi
     trained = parts.trained() | {f"adapter_{aside.spec.task}": aside.adapter for aside in asides}
     if inputs.start is not None:
         load_modules(inputs.start, trained)
-    elif recipe.from_teacher:
-        if not isinstance(inputs.teacher, Path):
-            raise TrainingError(f"recipe {recipe.name} starts g_a from a YOLOX file, not {inputs.teacher}")
-        crops = [setting.crops.next() for _ in range(STATISTICS_BATCHES)]
-        errors = start_from_teacher(parts.codec, parts.gains, setting.statistics, inputs.teacher, crops)
-        tqdm.write(f"g_a starts from {inputs.teacher.name}, expected feature errors {errors}")
-    measure = _stage1_terms(recipe, setting, parts, asides)
+    elif recipe.needs_start:
+        raise TrainingError(
+            f"recipe {recipe.name} goes on from `splitcodec train start`; give what that wrote as --start"
+        )
+    parts.codec.g_a.stem.requires_grad_(recipe.stem_learns)
+    measure = _stage1_terms(recipe, setting, parts)
     run_measure = torch.compile(measure) if inputs.compiled else measure
-    run_targets = setting.compiled_targets(inputs.compiled, deep=recipe.deep_weight > 0)
+    deep = recipe.deep_weight > 0 or recipe.head_weight > 0
+    run_targets = setting.compiled_targets(inputs.compiled, deep, coarse=True)
     points, lambdas = rate_plan(recipe, device)
+    turns = itertools.cycle(asides or [None])
 
     def step(rate_term: float, progress: float) -> StepResult:
         image = setting.crops.next().to(device)
         target, wanted = run_targets(image)
-        beside = [aside.target(image) for aside in asides]
+        aside = next(turns)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            terms = run_measure(image, target, wanted, beside, progress < recipe.soft_share)
-        loss = rate_term * lambdas * terms["bpp"] + recipe.feature_weight * terms["feature"]
-        loss = loss + recipe.image_weight * terms["mse"]
-        for name, weight in (("aside", recipe.aside_weight), ("deep", recipe.deep_weight)):
-            if name in terms:
-                loss = loss + weight * terms[name]
+            terms, feature = run_measure(image, target, wanted)
+            if aside is not None and recipe.aside_weight:
+                terms["aside"] = aside.error(feature, image, recipe.aside_feature_weight)
+        loss = rate_term * lambdas * terms["bpp"]
+        for name, value in terms.items():
+            loss = loss + weight_of(recipe, name) * value
         return StepResult(loss.mean(), {name: per_point(value, points) for name, value in terms.items()})
 
     run = run_of(recipe, inputs, setting.photos)
-    Trainer(run, trained, codec_groups(recipe, parts.codec, trained)).train(step)
+    Trainer(run, trained, codec_groups(recipe, parts, trained)).train(step)
 
 
 Terms = dict[str, Tensor]
 
 
-def _stage1_terms(
-    recipe: Recipe, setting: TeacherSetting, parts: CodecParts, asides: list[Aside]
-) -> Callable[[Tensor, Tensor, Terms, list[Tensor], bool], Terms]:
-    points, _ = rate_plan(recipe, setting.statistics.variance.device)
-    pixels = recipe.crop * recipe.crop
+def weight_of(recipe: Recipe, name: str) -> float:
+    """Weight of a term of stage 1; what is neither rate nor known by name is a term on the outputs."""
+    known = {
+        "bpp": 0.0,  # weighed per sample, by lambda
+        "mse": recipe.image_weight,
+        "feature": recipe.feature_weight,
+        "deep": recipe.deep_weight,
+        "aside": recipe.aside_weight,
+    }
+    return known.get(name, recipe.head_weight)
 
-    def measure(image: Tensor, target: Tensor, wanted: Terms, beside: list[Tensor], soft: bool) -> Terms:
-        coded = parts.codec(image, points, parts.gains, parts.prompt, parts.hyper_prior, soft)
+
+def _stage1_terms(
+    recipe: Recipe, setting: TeacherSetting, parts: CodecParts
+) -> Callable[[Tensor, Tensor, Terms], tuple[Terms, Tensor]]:
+    """The terms of one pass, each (N,), and h^ without its gradient cut, for a further teacher."""
+    points, _ = rate_plan(recipe, setting.statistics.variance.device)
+    pixels, spec = recipe.crop * recipe.crop, setting.teacher.spec
+
+    def measure(image: Tensor, target: Tensor, wanted: Terms) -> tuple[Terms, Tensor]:
+        coded = parts.codec(image, points, parts.gains, parts.prompt, parts.hyper_prior)
         picture = parts.extractor(coded.feature)
         feature = parts.adapter(coded.feature)
         terms = {
@@ -159,19 +172,18 @@ def _stage1_terms(
             "feature": feature_error(feature, target, setting.statistics),
             "mse": (picture - (image * (1.0 / 127.5) - 1.0)).square().mean(dim=(1, 2, 3)),
         }
-        for aside, other in zip(asides, beside, strict=True):
-            near = feature_error(aside.adapter(coded.feature[::ASIDE_STRIDE]), other, aside.statistics)
-            terms["aside"] = terms.get("aside", 0.0) + near.repeat_interleave(ASIDE_STRIDE)
-        if recipe.deep_weight:
-            terms["deep"] = deep_error(setting.teacher.tail(feature), wanted, setting.teacher.spec.deep)
-        return terms
+        if wanted:
+            found = setting.teacher.tail(feature)
+            terms["deep"] = deep_error(found, wanted, spec.deep)
+            terms.update(output_errors(found, wanted, spec) if recipe.head_weight else {})
+        return terms, coded.feature
 
     return measure
 
 
 @dataclass(frozen=True)
 class Aside:
-    """A further teacher in stage 1: what it reads must be in the codec's feature too."""
+    """A further teacher in stage 1: what it reads, and what its next layers make of it, must be in h^ too."""
 
     spec: TeacherSpec
     teacher: Teacher
@@ -189,23 +201,34 @@ class Aside:
         adapter = on(device, FeatureAdapter(sizes.feature_channels, spec.split_channels, spec.stride))
         return Aside(spec, on(device, teacher), adapter, statistics)
 
-    @torch.no_grad()
-    def target(self, image: Tensor) -> Tensor:
-        """image (N, 3, S, S) -> its split tensor on every second crop."""
-        return self.teacher.split(image[::ASIDE_STRIDE])
+    def error(self, feature: Tensor, image: Tensor, feature_weight: float) -> Tensor:
+        """h^, the crops -> deep_error of the first inner tensor + feature_weight * feature_error, (N,)."""
+        deep = self.spec.deep[:1]
+        with torch.no_grad(), bfloat16_where_fast(image.device):
+            target = self.teacher.split(image)
+            wanted = self.teacher.near(target) if deep else {}
+        split = self.adapter(feature)
+        error = feature_weight * feature_error(split, target.float(), self.statistics)
+        if deep:
+            wanted = {name: value.float() for name, value in wanted.items()}
+            error = error + deep_error(self.teacher.near(split), wanted, deep)
+        return error
 
 
-def codec_groups(
-    recipe: Recipe, codec: FeatureCodec, trained: dict[str, nn.Module]
-) -> list[dict[str, object]]:
-    """What the optimiser moves: everything trained, g_a at its own learning rate."""
-    head = trainable({"g_a": codec.g_a})
-    ids = {id(p) for p in head}
+def codec_groups(recipe: Recipe, parts: CodecParts, trained: dict[str, nn.Module]) -> list[dict[str, object]]:
+    """What the optimiser moves: everything trained; gains and what the linear start set at their own rates.
+
+    The linear start set g_a.lin, g_s.lin and the first teacher's adapter; the last layers of the residual
+    paths beside them go at the same pace, or they would outrun it.
+    """
+    analysis, synthesis = parts.codec.g_a, parts.codec.g_s
+    linear = (analysis.lin, synthesis.lin, analysis.out, synthesis.out, parts.adapter)
+    careful = trainable({str(i): module for i, module in enumerate(linear)})
+    gains = trainable({"gains": parts.gains})
+    ids = {id(p) for p in (*careful, *gains)}
     rest = [p for p in trainable(trained) if id(p) not in ids]
-    return [
-        {"params": rest, "lr": recipe.learning_rate},
-        {"params": head, "lr": recipe.learning_rate * recipe.head_rate},
-    ]
+    rates = ((rest, 1.0), (careful, recipe.linear_rate), (gains, recipe.gain_rate))
+    return [{"params": some, "lr": recipe.learning_rate * rate} for some, rate in rates if some]
 
 
 def trainable(modules: dict[str, nn.Module]) -> list[nn.Parameter]:

@@ -12,6 +12,7 @@ import typer
 from splitcodec.extras import needing
 from splitcodec.prompts.schema import IDENTIFIER
 from splitcodec.training.crops_command import train_crops_command
+from splitcodec.training.prepare_command import train_import_command, train_start_command
 
 train_app = typer.Typer(
     no_args_is_help=True, help="Train the codec (stages 1 and 1b) or a task's prompt (stage 2)."
@@ -53,12 +54,16 @@ MaxMinutes = Annotated[
 ]
 
 
+train_app.command("start")(train_start_command)
+train_app.command("import")(train_import_command)
+
+
 @train_app.command("codec")
 def train_codec_command(
     data: Photos,
     teacher: TeacherName,
     out: RunFolder,
-    recipe: Annotated[str, typer.Option(help="Name of a recipe in training/recipes.py.")] = "nano",
+    recipe: Annotated[str, typer.Option(help="Name of a recipe in training/recipes.py.")] = "base2",
     split: Split = None,
     weights: Weights = None,
     random_weights: RandomWeights = False,
@@ -120,9 +125,9 @@ def train_prompt_command(
     compile: Compile = True,
 ) -> None:
     """Stage 2: the prompt and the tail of one task on the frozen codec, taught by the teacher."""
-    from splitcodec.training.recipes import OWN_TEACHER, RECIPE_OF_TEACHER, STAGE2
+    from splitcodec.training.recipes import OWN_TEACHER, RECIPE_OF_TASK, RECIPE_OF_TEACHER, STAGE2
 
-    name = recipe or RECIPE_OF_TEACHER.get(teacher) or task or "detect"
+    name = recipe or RECIPE_OF_TEACHER.get(teacher) or RECIPE_OF_TASK.get(task or "detect", task or "")
     if task is not None and re.fullmatch(IDENTIFIER, task) is None:
         raise typer.BadParameter(f"{task!r} must match {IDENTIFIER}", param_hint="--task")
     if name not in STAGE2 and (recipe is not None or split is None):

@@ -21,7 +21,7 @@ def train_crops_command(
     out: Annotated[Path, typer.Option(help="File to write, .npy; `--data` of the other commands takes it.")],
     recipe: Annotated[
         str, typer.Option(help="Recipe of training/recipes.py whose size, scales and mosaics apply.")
-    ] = "nano",
+    ] = "base2",
     size: Annotated[
         int | None, typer.Option(min=32, help="Side of a crop in pixels, for the recipe's.")
     ] = None,

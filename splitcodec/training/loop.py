@@ -46,6 +46,7 @@ class Run:
     batch: int
     max_minutes: float | None = None
     warm_up_share: float = 1.0 / 3.0
+    warm_up_from: float = 0.02  # weight of the rate term at the first step
     recipe: str = ""
     seed: int = 0
     start: Path | None = None  # checkpoint the weights came from
@@ -75,12 +76,13 @@ class Schedule:
 
     @staticmethod
     def rate(progress: float) -> float:
-        """Factor of the learning rate: a short linear start, then cosine to 1 %."""
-        return min(1.0, progress / 0.01 + 0.05) * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * progress)))
+        """Factor of the learning rate: a short linear start, then cosine to 2 %."""
+        return min(1.0, progress / 0.01 + 0.05) * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
     def rate_term(self, progress: float) -> float:
-        """Weight of the bits: 0.02 to 1."""
-        return 0.02 + 0.98 * min(1.0, progress / self._run.warm_up_share)
+        """Weight of the bits, from the run's first one to 1."""
+        first = self._run.warm_up_from
+        return first + (1.0 - first) * min(1.0, progress / self._run.warm_up_share)
 
 
 class Trainer:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from splitcodec.training.teacher import SplitStatistics, TeacherSpec
 
 BOX_BETA = 1.0 / 9.0
+DEEP_FLOOR = 1e-4  # of a channel's variance: a dead channel must not divide by zero
 
 
 def feature_error(feature: Tensor, target: Tensor, statistics: SplitStatistics) -> Tensor:
@@ -43,7 +44,7 @@ def deep_error(
     terms = [torch.zeros(len(value)).to(value) for value in list(student.values())[:1] if not names]
     for name in names:
         target = teacher[name]
-        variance = target.var(dim=(0, 2, 3), keepdim=True) + 1e-4
+        variance = target.var(dim=(0, 2, 3), keepdim=True) + DEEP_FLOOR
         terms.append(((student[name] - target).square() / variance).mean(dim=(1, 2, 3)))
     return torch.stack(terms).mean(dim=0)
 
@@ -66,12 +67,6 @@ def softmax_kl(student: Tensor, teacher: Tensor) -> Tensor:
     return kl.flatten(1).mean(dim=1) if kl.dim() > 1 else kl
 
 
-def pseudo_label_entropy(student: Tensor, teacher: Tensor) -> Tensor:
-    """(6) with the teacher's best class for the missing label: cross-entropy, mean over places, (N,)."""
-    entropy = F.cross_entropy(student, teacher.argmax(dim=1), reduction="none")
-    return entropy.flatten(1).mean(dim=1) if entropy.dim() > 1 else entropy
-
-
 def output_errors(
     student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], spec: TeacherSpec
 ) -> dict[str, Tensor]:
@@ -82,10 +77,7 @@ def output_errors(
         objectness, classes, boxes = detection_errors(student, teacher, spec)
         return {"obj": objectness, "cls": classes, "box": boxes}
     (name,) = spec.outputs
-    return {
-        "kl": softmax_kl(student[name], teacher[name]),
-        "pce": pseudo_label_entropy(student[name], teacher[name]),
-    }
+    return {"kl": softmax_kl(student[name], teacher[name])}
 
 
 def anchor_errors(

@@ -208,11 +208,9 @@ def prepare_prompt(recipe: Recipe, prompt: TaskPrompt) -> None:
 
 
 def parameter_groups(recipe: Recipe, parts: TaskParts) -> list[dict[str, object]]:
-    """What the optimiser moves: everything trained, the tail at its own learning rate."""
-    tail = trainable({"tail": parts.tail})
-    ids = {id(p) for p in tail}
+    """What the optimiser moves: everything trained, tail and gains at their own learning rates."""
+    tail, gains = trainable({"tail": parts.tail}), trainable({"gains": parts.gains})
+    ids = {id(p) for p in (*tail, *gains)}
     fresh = [p for p in trainable(parts.trained()) if id(p) not in ids]
-    groups: list[dict[str, object]] = [{"params": fresh, "lr": recipe.learning_rate}]
-    if tail:
-        groups.append({"params": tail, "lr": recipe.learning_rate * recipe.tail_rate})
-    return groups
+    rates = ((fresh, 1.0), (gains, recipe.gain_rate), (tail, recipe.tail_rate))
+    return [{"params": some, "lr": recipe.learning_rate * rate} for some, rate in rates if some]

@@ -73,6 +73,7 @@ def run_of(recipe: Recipe, inputs: TrainingInputs, photos: int) -> Run:
         recipe.batch,
         inputs.max_minutes,
         recipe.warm_up_share,
+        recipe.warm_up_from,
         recipe.name,
         recipe.seed,
         inputs.start,
@@ -86,6 +87,16 @@ def validation_batches(recipe: Recipe, inputs: TrainingInputs) -> list[tuple[Ten
         return [crops.draw() for _ in range(VALIDATION_BATCHES)]
 
 
+def bfloat16_where_fast(device: torch.device) -> torch.autocast:
+    """For teachers without gradient: bfloat16 on a GPU, and on a CPU whose units compute in it.
+
+    Three times faster there, and 4 to 10 % off per tensor: good enough for the targets of stage 1.
+    """
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = device.type == "cuda" or bool(capabilities.get("avx512_bf16"))
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
+
+
 @dataclass(frozen=True)
 class TeacherSetting:
     """The frozen teacher, the crops it is shown, its split tensor's statistics on them, number of photos."""
@@ -96,14 +107,25 @@ class TeacherSetting:
     photos: int
 
     def compiled_targets(
-        self, compiled: bool, deep: bool
+        self, compiled: bool, deep: bool, coarse: bool = False
     ) -> Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]:
-        """image -> the split tensor and, if `deep`, everything behind it; no gradients."""
+        """image -> the split tensor and, if `deep`, everything behind it; no gradients.
+
+        coarse: in bfloat16 where that is faster.
+        """
 
         @torch.no_grad()
         def targets(image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             target = self.teacher.split(image)
             return target, self.teacher.tail(target) if deep else {}
+
+        def coarse_targets(image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            with bfloat16_where_fast(image.device):
+                target, wanted = targets(image)
+            return target.float(), {name: value.float() for name, value in wanted.items()}
+
+        if coarse:
+            return coarse_targets
 
         return torch.compile(targets) if compiled else targets
 

@@ -1,87 +1,102 @@
-"""How a codec with a darknet front starts: the teacher's layers, then their principal components as latent.
+"""The linear, task-weighted start of a codec: its stem is the teacher's, its latent a transform code of it.
 
-At the first step y is already a transform code of the teacher's feature (Karhunen-Loeve over cells of 2x2
-positions, in the metric of losses.feature_error) and the gains already span the wanted sizes; training only
-has to improve on it. A random start left two thirds of the latent's channels silent for good.
+h of a 2x2 cell is a vector u. With C the covariance of u, M the mean outer product of the gradients of the
+tail's normalised deep tensors (random signs), and W = M^(1/2), the leading eigenvectors B of W C W give
+
+    y = B^T W (u - mu) / s        u^ = W^-1 B s y + mu
+
+the best linear code of h in the metric of what the tail does with it. g_a.lin and g_s.lin are set to these
+and the residual paths end in zero, so the very first step already detects and training only makes it cheap.
+A random start left two thirds of the latent's channels silent for good.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from splitcodec.errors import TrainingError
-from splitcodec.models.codec import FeatureCodec, RateGains
-from splitcodec.models.front import FOCUS, DarknetFront
-from splitcodec.models.transforms import DarknetAnalysis
-from splitcodec.training.teacher import SplitStatistics
+from splitcodec.models.codec import FeatureCodec
+from splitcodec.models.stem import FOCUS, Stem
+from splitcodec.models.transforms import Analysis, FeatureAdapter, Synthesis
+from splitcodec.training.losses import DEEP_FLOOR
+from splitcodec.training.teacher import Teacher
 
-CELL_BITS = (12.0, 24.0, 44.0, 80.0)  # bits per latent position the start's gains aim at, per rate point
-QUIET_BLOCK = 0.1  # residual branches start near the identity
-PIXEL_RANGE = 127.5  # the teacher eats 0..255, the front 0..2
+PIXEL_RANGE = 127.5  # the teacher eats 0..255, the stem -1..1
 FOCUS_ORDER = ((0, 0), (1, 0), (0, 1), (1, 1))  # (row, column) of the 2x2 pixels in the teacher's stem
+METRIC_FLOOR = 0.03  # of the mean weight: what the tail does not look at must still be decodable
+LATENT_SPREAD = 0.235  # mean standard deviation of y's channels, which the start's gains are meant for
+CELL = 2  # the latent has one vector per 2x2 positions of h
+
+
+@dataclass(frozen=True)
+class LinearCode:
+    """forward (Cy, 4C) and backward (4C, Cy) of cells (4C,) about their mean; kept: share of the variance."""
+
+    forward: Tensor
+    backward: Tensor
+    mean: Tensor
+    kept: float
 
 
 def start_from_teacher(
-    codec: FeatureCodec, gains: RateGains, statistics: SplitStatistics, file: Path, crops: list[Tensor]
-) -> list[float]:
-    """Fill g_a and the gains in place; returns the feature error expected at each rate point.
+    codec: FeatureCodec, adapter: FeatureAdapter, teacher: Teacher, file: Path, crops: list[Tensor]
+) -> float:
+    """Fill the stem, both linear paths and the teacher's adapter in place.
 
-    file: the teacher; crops: some batches (N, 3, H, W), RGB 0..255. TrainingError if its layers do not fit.
+    file: the teacher, a YOLOX; crops: some batches (N, 3, H, W), RGB 0..255. Returns the share of the
+    task-weighted variance of h that the latent keeps. TrainingError if the teacher's layers do not fit.
     """
-    analysis = codec.g_a
-    if not isinstance(analysis, DarknetAnalysis):
-        raise TrainingError(
-            f"codec size {codec.sizes.name} has no darknet front; only such a codec starts so"
-        )
-    load_front(analysis.front, file)
-    variances = principal_start(analysis, statistics, crops)
-    steps = [quantiser_step(variances, bits) for bits in CELL_BITS[: codec.sizes.rate_points]]
+    load_stem(codec.g_a.stem, file)
+    code = linear_code(teacher, crops, codec.sizes.latent_channels)
+    set_linear_paths(codec.g_a, codec.g_s, code)
     with torch.no_grad():
-        analysis.down.weight.mul_(1.0 / steps[0])
-        analysis.down.bias.mul_(1.0 / steps[0])
-        for k, step in enumerate(steps):
-            gains.log_gain_y[k] = math.log(steps[0] / step)
-    return [float(torch.minimum(variances, torch.tensor(step**2 / 12)).sum() / 4) for step in steps]
+        channels = teacher.spec.split_channels
+        adapter.out.weight.zero_()
+        adapter.out.weight[:, :channels, 0, 0] = torch.eye(channels)
+        adapter.out.bias.zero_()
+    return code.kept
 
 
-def load_front(front: DarknetFront, file: Path) -> None:
-    """Weights of a YOLOX ONNX file by name; its stem reads BGR and another order of 2x2 pixels than ours."""
+def load_stem(stem: Stem, file: Path) -> None:
+    """Weights of a YOLOX ONNX file by name; it reads BGR 0..255 and another order of 2x2 pixels than ours."""
     import onnx
     from onnx import numpy_helper
 
     graph = onnx.load(str(file)).graph
     stored = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
     state: dict[str, Tensor] = {}
-    for name, value in front.state_dict().items():
+    for name, value in stem.state_dict().items():
         source = _teacher_name(name)
         if source not in stored or stored[source].shape != value.shape:
             found = tuple(stored[source].shape) if source in stored else "nothing"
             raise TrainingError(
-                f"{file.name} has {found} as {source}, the front wants {tuple(value.shape)}; "
+                f"{file.name} has {found} as {source}, the stem wants {tuple(value.shape)}; "
                 "it starts from a YOLOX with a depthwise CSPDarknet of the same width only"
             )
         state[name] = stored[source]
-    weight = state["stem.0.weight"]
     order = [
         FOCUS_ORDER.index((dy, dx)) * 3 + (2 - c)
         for c in range(3)
         for dy in range(FOCUS)
         for dx in range(FOCUS)
     ]
-    state["stem.0.weight"] = weight[:, order] * PIXEL_RANGE
-    front.load_state_dict(state)
+    weight = state["enter.0.weight"][:, order] * PIXEL_RANGE
+    state["enter.0.weight"] = weight
+    state["enter.0.bias"] = state["enter.0.bias"] + weight.sum(dim=(1, 2, 3))  # pixels are 127.5 (x + 1)
+    stem.load_state_dict(state)
 
 
 def _teacher_name(name: str) -> str:
     """`stage3.bottlenecks.1.conv2.dconv.0.weight` -> `backbone.dark3.csp.m1.conv2.dconv.weight`."""
     parts = name.split(".")
     kind, inner = parts[-1], parts[:-2]  # the last number is the place in a ConvSiLU
-    if inner == ["stem"]:
+    if inner == ["enter"]:
         return f"backbone.stem.conv.{kind}"
     stage, rest = inner[0], inner[1:]
     if rest[0] == "bottlenecks":
@@ -90,43 +105,57 @@ def _teacher_name(name: str) -> str:
     return ".".join(["backbone", f"dark{stage[-1]}", section, *rest, kind])
 
 
-@torch.no_grad()
-def principal_start(analysis: DarknetAnalysis, statistics: SplitStatistics, crops: list[Tensor]) -> Tensor:
-    """`down` becomes the principal components of 2x2 cells; returns their variances, largest first (Cy,)."""
-    latent = analysis.out.out_channels
-    if analysis.down.out_channels != latent:
-        raise TrainingError(
-            f"{analysis.down.out_channels} channels in front of {latent} latent ones; both must be equal"
-        )
-    weights = metric(statistics).sqrt()
-    features = torch.cat([analysis.front(image * (1.0 / PIXEL_RANGE)) for image in crops])
-    weighted = features * weights[None, :, None, None]
-    cells = F.pixel_unshuffle(weighted, 2).permute(0, 2, 3, 1).flatten(0, 2)  # channel c*4 + position
+def linear_code(teacher: Teacher, crops: Iterable[Tensor], latent_channels: int) -> LinearCode:
+    """The code of the teacher's split tensor, measured on crops (N, 3, H, W), RGB 0..255."""
+    moments, seen = [], []
+    for image in crops:
+        feature, gradient = _feature_and_gradient(teacher, image)
+        seen.append(_cells(feature))
+        slopes = _cells(gradient)
+        moments.append(slopes.T @ slopes / len(slopes))
+    cells = torch.cat(seen)
     mean = cells.mean(dim=0)
-    values, vectors = torch.linalg.eigh(torch.cov((cells - mean).T))
-    basis = vectors.flip(1)[:, :latent].T  # (Cy, 4C)
-    analysis.down.weight.copy_(basis.reshape(latent, -1, 2, 2) * weights[None, :, None, None])
-    analysis.down.bias.copy_(-(basis @ mean))
-    for block in analysis.coarse:
-        block.project.weight.mul_(QUIET_BLOCK)
-        nn.init.zeros_(block.project.bias)
-    nn.init.dirac_(analysis.out.weight)
-    nn.init.zeros_(analysis.out.bias)
-    return values.flip(0)[:latent].clamp_min(1e-9)
+    covariance = torch.cov((cells - mean).T)
+    metric = torch.stack(moments).mean(dim=0)
+    metric = metric / metric.diagonal().mean() + METRIC_FLOOR * torch.eye(len(metric), dtype=metric.dtype)
+    values, vectors = torch.linalg.eigh(metric)
+    root = vectors * values.sqrt() @ vectors.T
+    inverse = vectors / values.sqrt() @ vectors.T
+    powers, basis = torch.linalg.eigh(root @ covariance @ root)
+    powers, basis = powers.flip(0), basis.flip(1)[:, :latent_channels]
+    scale = powers[:latent_channels].clamp_min(0.0).sqrt().mean() / LATENT_SPREAD
+    kept = float(powers[:latent_channels].sum() / powers.sum())
+    return LinearCode((basis / scale).T @ root, inverse @ (basis * scale), mean, kept)
 
 
-def metric(statistics: SplitStatistics) -> Tensor:
-    """Weight of each channel's squared error in losses.feature_error, (C,)."""
-    sensitivity = statistics.sensitivity
-    plain = 1.0 / (statistics.variance * len(statistics.variance))
-    return 0.5 * plain + 0.5 * sensitivity / (sensitivity * statistics.variance).sum()
+def _cells(feature: Tensor) -> Tensor:
+    """(N, C, h, w) -> 2x2 cells (N h/2 w/2, 4C) float64, channel c*4 + position."""
+    return F.pixel_unshuffle(feature, CELL).permute(0, 2, 3, 1).flatten(0, 2).double()
 
 
-def quantiser_step(variances: Tensor, bits: float) -> float:
-    """Step at which Gaussians of these variances cost `bits` in all (high-rate entropy, none negative)."""
-    low, high = 1e-4, 1e3
-    for _ in range(60):
-        step = math.sqrt(low * high)
-        spent = 0.5 * torch.log2(2.0 * math.pi * math.e * variances / step**2)
-        low, high = (low, step) if float(spent.clamp_min(0.0).sum()) < bits else (step, high)
-    return math.sqrt(low * high)
+def _feature_and_gradient(teacher: Teacher, image: Tensor) -> tuple[Tensor, Tensor]:
+    """The split tensor, and the gradient of the sum of the normalised deep tensors with random signs."""
+    with torch.no_grad():
+        feature = teacher.split(image)
+    feature.requires_grad_(True)
+    out = teacher.tail(feature)
+    total = torch.zeros(())
+    for name in teacher.spec.deep or teacher.spec.outputs:
+        value = out[name]
+        spread = (value.detach().var(dim=(0, 2, 3), keepdim=True) + DEEP_FLOOR).sqrt()
+        signs = torch.randint_like(value, 2) * 2 - 1
+        total = total + (value / spread * signs).sum() / value.numel() ** 0.5
+    (gradient,) = torch.autograd.grad(total, feature)
+    return feature.detach(), gradient
+
+
+@torch.no_grad()
+def set_linear_paths(analysis: Analysis, synthesis: Synthesis, code: LinearCode) -> None:
+    """g_a.lin and g_s.lin in place; channels of h^ beyond the teacher's start at zero."""
+    latent, cells = code.forward.shape
+    analysis.lin.weight.copy_(code.forward.reshape(latent, cells // CELL**2, CELL, CELL))
+    analysis.lin.bias.copy_(-(code.forward @ code.mean))
+    synthesis.lin.weight.zero_()
+    synthesis.lin.bias.zero_()
+    synthesis.lin.weight[:cells, :, 0, 0] = code.backward.to(synthesis.lin.weight)
+    synthesis.lin.bias[:cells] = code.mean.to(synthesis.lin.bias)

@@ -144,11 +144,17 @@ class TeacherHead(nn.Module):
 
 
 class Teacher(nn.Module):
-    """Frozen teacher: `split(image)` gives the target, `tail(feature)` everything the losses compare."""
+    """Frozen teacher: `split(image)` gives the target, `tail(feature)` everything the losses compare.
 
-    def __init__(self, spec: TeacherSpec, head: nn.Module, tail: NamedOutputs) -> None:
+    `near(feature)` gives the first of its inner tensors alone, which costs a fraction of the tail.
+    """
+
+    def __init__(
+        self, spec: TeacherSpec, head: nn.Module, tail: NamedOutputs, near: NamedOutputs | None = None
+    ) -> None:
         super().__init__()
         self.spec, self.split, self.tail = spec, TeacherHead(spec, head), tail
+        self.near = tail if near is None else near
         self.requires_grad_(False).eval()
 
 
@@ -157,7 +163,8 @@ def open_teacher(source: TeacherSource) -> Teacher:
     if isinstance(source, TorchTeacher):
         return copy.deepcopy(_open_torch(source))
     spec = spec_of(source)
-    return Teacher(spec, cut_onnx(source, "images", (spec.split,)), new_tail(source))
+    near = cut_onnx(source, spec.split, spec.deep[:1])
+    return Teacher(spec, cut_onnx(source, "images", (spec.split,)), new_tail(source), near)
 
 
 def new_tail(source: TeacherSource) -> NamedOutputs:

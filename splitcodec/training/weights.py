@@ -6,7 +6,7 @@ import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -25,6 +25,16 @@ def load_weights(module: nn.Module, file: Path) -> None:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise TrainingError(f"{file.name} does not fit {type(module).__name__}: {error}") from error
+
+
+def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; TrainingError if it cannot be read."""
+    try:
+        with safe_open(str(file), framework="pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            return tensors, dict(stored.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{file} is not a safetensors file that can be read: {error}") from error
 
 
 def read_state(file: Path) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
-"""The layers of a YOLOX CSPDarknet in front of 1/8 of the picture: the shipped codec's g_a begins with them.
+"""The stem: a YOLOX CSPDarknet's layers in front of 1/8 of the picture, which g_a begins with.
 
 A head that has to imitate a teacher's feature spends its capacity on the imitation (measured: 0.4 of the
 feature's variance stayed unexplained without any rounding); one that starts as the teacher's own layers only
-has to code the feature. Names are those of the teacher's file, so its weights load by name.
+has to code the feature. Inner names are those of the teacher's file, so its weights load by name.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FOCUS = 2  # the stem reads 2x2 pixels at a time
-STEM_SHARE = 4  # the stem has a quarter of the feature's channels
+FOCUS = 2  # the first convolution reads 2x2 pixels at a time
+ENTER_SHARE = 4  # it has a quarter of the stem's channels
+BLACK = -1.0  # the detector pads its pixels with 0, which is -1 in the codec's range
 
 
 class ConvSiLU(nn.Sequential):
-    """Convolution with "same" padding, then SiLU."""
+    """Convolution with "same" padding, or none, then SiLU."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups), nn.SiLU())
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, same: bool = True
+    ) -> None:
+        padding = kernel // 2 if same else 0
+        super().__init__(nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups), nn.SiLU())
 
 
 class DepthwiseConv(nn.Module):
@@ -61,18 +65,18 @@ class CrossStage(nn.Module):
         return self.conv3(torch.cat([self.bottlenecks(self.conv1(x)), self.conv2(x)], dim=1))
 
 
-class DarknetFront(nn.Module):
-    """image (N, 3, H, W), RGB in [0, 2] -> feature (N, channels, H/8, W/8)."""
+class Stem(nn.Module):
+    """x (N, 3, H, W), RGB in [-1, 1] -> stem feature (N, channels, H/8, W/8)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        stem = channels // STEM_SHARE
-        self.stem = ConvSiLU(3 * FOCUS * FOCUS, stem, 3)
-        self.down2 = DepthwiseConv(stem, 2 * stem, 2)
-        self.stage2 = CrossStage(2 * stem, 1)
-        self.down3 = DepthwiseConv(2 * stem, channels, 2)
+        first = channels // ENTER_SHARE
+        self.enter = ConvSiLU(3 * FOCUS * FOCUS, first, 3, same=False)
+        self.down2 = DepthwiseConv(first, 2 * first, 2)
+        self.stage2 = CrossStage(2 * first, 1)
+        self.down3 = DepthwiseConv(2 * first, channels, 2)
         self.stage3 = CrossStage(channels, 3)
 
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.stage2(self.down2(self.stem(F.pixel_unshuffle(image, FOCUS))))
-        return self.stage3(self.down3(x))
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(F.pixel_unshuffle(x, FOCUS), (1, 1, 1, 1), value=BLACK)
+        return self.stage3(self.down3(self.stage2(self.down2(self.enter(x)))))

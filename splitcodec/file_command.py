@@ -1,0 +1,105 @@
+"""`splitcodec encode | decode | inspect`: one picture or one bitstream in a file, without any service."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PackPlace = Annotated[
+    str, typer.Option(help="Pack folder or zip, or `default` for the one inside the library.")
+]
+Engine = Annotated[str, typer.Option(help="Engine of the float graphs: auto, ort-cpu, ...")]
+BitstreamFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A bitstream, version 1.")]
+
+
+def encode_command(
+    picture: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG or WebP.")],
+    out: Annotated[Path, typer.Option(help="Bitstream to write.")],
+    task: Annotated[str, typer.Option(help="Task whose prompt bends the codec.")] = "detect",
+    rate: Annotated[
+        float, typer.Option(min=0, help="Rate point, 0 = fewest bytes; may lie between two.")
+    ] = 1.0,
+    map: Annotated[
+        Path | None, typer.Option(help="PNG to write: the picture, dark where it was given few bits.")
+    ] = None,
+    pack: PackPlace = "default",
+    engine: Engine = "auto",
+) -> None:
+    """Compress one picture as the edge does."""
+    from splitcodec.codec import FeatureEncoder
+    from splitcodec.frame import read_canvas
+    from splitcodec.importance import importance_png, importance_stats
+    from splitcodec.packs import load_pack
+
+    loaded = load_pack(pack)
+    canvas = read_canvas(picture.read_bytes(), None, loaded.task(task).input)
+    size = (canvas.source_height, canvas.source_width)
+    encoded = FeatureEncoder(loaded, engine).compress(canvas.pixels, loaded.prompt(task), rate, size)
+    out.write_bytes(encoded.data)
+    height, width = canvas.pixels.shape[:2]
+    typer.echo(
+        f"{out}: {encoded.num_bytes} bytes, task {task}, rate {encoded.rate:g}, canvas {width}x{height}"
+    )
+    if encoded.importance is None:
+        if map is not None:
+            raise typer.BadParameter(f"the prompts of pack {loaded.name} select nothing", param_hint="--map")
+        return
+    stats = importance_stats(encoded.importance)
+    typer.echo(f"importance: mean {stats.mean:.3f}, spread {stats.spread:.3f}")
+    if map is not None:
+        map.write_bytes(importance_png(canvas, encoded.importance))
+        typer.echo(f"wrote {map}")
+
+
+def decode_command(
+    bitstream: BitstreamFile,
+    pack: PackPlace = "default",
+    engine: Engine = "auto",
+) -> None:
+    """Answer one bitstream as the cloud does; the task's answer as JSON."""
+    from splitcodec.codec import FeatureDecoder
+    from splitcodec.packs import load_pack
+    from splitcodec.packs.schema import TAIL_INPUT
+    from splitcodec.runtime import open_session
+    from splitcodec.tasks import FrameSize, ResultLimits, postprocess_for
+
+    loaded = load_pack(pack)
+    decoded = FeatureDecoder(loaded, engine).decompress(bitstream.read_bytes())
+    task = decoded.prompt.task
+    section, header = loaded.task(task), decoded.header
+    outputs = open_session(loaded.tail_bytes(task), engine).run({TAIL_INPUT: decoded.feature})
+    size = FrameSize(
+        header.source_height,
+        header.source_width,
+        header.network_height,
+        header.network_width,
+        section.input.fit,
+        section.input.crop,
+    )
+    answer = postprocess_for(section.postprocess)(outputs, size, section.labels, ResultLimits())
+    typer.echo(json.dumps({"task": task, **dataclasses.asdict(answer)}))
+
+
+def inspect_command(bitstream: BitstreamFile) -> None:
+    """Print what a bitstream's header says; nothing is decoded and no pack is needed."""
+    from splitcodec.bitstream import parse
+    from splitcodec.prompts import RATE_ONE
+
+    data = bitstream.read_bytes()
+    stream = parse(data)
+    header = stream.header
+    lines = {
+        "bytes": f"{len(data)}: header {len(data) - len(stream.z) - len(stream.y)}, z {len(stream.z)}, "
+        f"y {len(stream.y)}",
+        "codec": header.codec_digest.hex(),
+        "prompt": header.prompt_digest.hex(),
+        "rate": f"{header.rate_fixed / RATE_ONE:g}",
+        "picture": f"{header.source_width}x{header.source_height}",
+        "canvas": f"{header.network_width}x{header.network_height}",
+        "bpp": f"{8 * len(data) / (header.source_width * header.source_height):.4f}",
+    }
+    typer.echo("\n".join(f"{name:8}{value}" for name, value in lines.items()))
