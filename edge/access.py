@@ -27,7 +27,7 @@ _GET: Final = ("GET", "HEAD")
 ROUTES: Final[tuple[tuple[tuple[str, ...], str, Scopes | None], ...]] = (
     (_GET, r"/healthz|/readyz", None),
     (_GET, r"/|/page/[^/]+|/favicon\.ico", None),
-    (_GET, r"/docs|/docs/oauth2-redirect|/redoc|/openapi\.json", None),
+    (_GET, r"/docs|/openapi\.json", None),
     (_GET, r"/metrics", ("metrics",)),
     (("POST",), r"/v1/frames", ("frames",)),
     (_GET, r"/v1/frames|/v1/history|/v1/frames/[^/]+|/v1/frames/[^/]+/overlay\.jpg", ("results",)),

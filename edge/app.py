@@ -10,6 +10,7 @@ from prometheus_client.exposition import choose_encoder
 
 from edge import problems
 from edge.body import receive_picture
+from edge.docs_page import docs_routes
 from edge.page_routes import list_routes, page_routes
 from edge.pipeline import EdgePipeline
 from edge.prompt_routes import camera_routes, prompt_routes
@@ -32,8 +33,11 @@ Wait = Annotated[bool, Query(description="false: answer 202 as soon as the frame
 
 def create_app(pipeline: EdgePipeline) -> FastAPI:
     """The application over a pipeline that is ready to serve."""
-    app = FastAPI(title="splitcodec edge", version=__version__, description=DESCRIPTION)
+    app = FastAPI(
+        title="splitcodec edge", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None
+    )
     app.include_router(page_routes())
+    app.include_router(docs_routes(app))
     app.include_router(list_routes(pipeline, _PROBLEM_RESPONSES))
     app.include_router(_frames(pipeline))
     app.include_router(camera_routes(pipeline, _PROBLEM_RESPONSES))
@@ -67,8 +71,7 @@ def _frames(pipeline: EdgePipeline) -> APIRouter:
             picture = await receive_picture(
                 pipeline.uploads, request, settings.max_picture_bytes, settings.upload_timeout_s
             )
-            # A missing content type is refused ("" is no picture type); None would mean "go by the bytes".
-            kind = request.headers.get("content-type", "")
+            kind = request.headers.get("content-type")
             wait = wait and "respond-async" not in prefer.lower()
             outcome = await pipeline.process(order, picture, kind, wait=wait)
             if isinstance(outcome, FrameStatus):
@@ -107,6 +110,7 @@ def _operations(pipeline: EdgePipeline) -> APIRouter:
     @router.get("/metrics", response_class=Response)
     async def get_metrics(accept: Annotated[str, Header()] = "") -> Response:
         """Prometheus metrics, in the format asked for; OpenMetrics has the trace ids of exemplars."""
+        pipeline.orders.drop_silent()
         generate, kind = choose_encoder(accept)
         return Response(generate(pipeline.metrics.registry), media_type=kind)
 

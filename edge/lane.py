@@ -61,12 +61,15 @@ class Refusal:
 
 @dataclass(eq=False)
 class CameraLane:
-    """What one camera of one device has here. `more`: there may be frames on disk beyond `ready`."""
+    """What one camera of one device has here. `more`: there may be frames on disk beyond `ready`; `reading`:
+    the disk is being asked for them.
+    """
 
     name: Lane
     entries: dict[int, Entry] = field(default_factory=dict)
     ready: deque[OutgoingFrame] = field(default_factory=deque)
     more: bool = False
+    reading: bool = False
     sent_up_to: int = -1
     under_way: dict[int, UnderWay] = field(default_factory=dict)
     put_below: int | None = None  # lowest seq that was put on disk since the last read began
@@ -81,6 +84,11 @@ class CameraLane:
     def backlogged(self) -> bool:
         """Whether frames wait on disk that are not in memory."""
         return self.more or bool(self.ready)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is kept here, nothing is under way, and nothing waits on disk."""
+        return not (self.entries or self.under_way or self.backlogged or self.reading)
 
     @property
     def must_read(self) -> bool:

@@ -38,7 +38,8 @@ RESULT_BUCKETS_S: Final = (
 class EdgeMetrics(ServiceMetrics):
     """The metric families, registered with the registry that is handed in.
 
-    `camera` has at most SPLITCODEC_EDGE_MAX_CAMERAS values, `task` those of the pack; `outcome` is ok,
+    `camera` has at most SPLITCODEC_EDGE_MAX_CAMERAS values, and is empty for frames of those that are not
+    served; `task` those of the pack; `outcome` is ok,
     spooled or an error class; `stage` is decode, a stage of the encoder, or send.
     """
 
@@ -49,6 +50,22 @@ class EdgeMetrics(ServiceMetrics):
         self._add_rates(registry)
         self._add_spool(registry)
         self._add_delivery(registry)
+
+    def forget_camera(self, camera: str) -> None:
+        """Drop the series of a camera that is served no more; those of configured sources stay."""
+        for family in (
+            self.frames,
+            self.bitstream_bytes,
+            self.picture_bytes,
+            self.rate_point,
+            self.target_bytes,
+            self.allowed_bytes,
+            self.measured_bytes,
+            self.rate_short,
+        ):
+            samples = [sample.labels for metric in family.collect() for sample in metric.samples]
+            for labels in {tuple(one.values()) for one in samples if one["camera"] == camera}:
+                family.remove(*labels)
 
     def _add_frames(self, registry: CollectorRegistry) -> None:
         self.frames = Counter(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge.cameras import CameraChoice, CameraChoices
 from edge.codec import Codec
+from edge.links import Links
 from edge.metrics import EdgeMetrics
-from edge.rate_control import RateControl
 from edge.report import CameraReport, PromptReport
+from edge.served import ServedCameras
 from edge.settings import CameraGoal, EdgeSettings
-from splitcodec.errors import InvalidRequest, PromptNotFound, RateOutOfRange, SettingsError, UnknownTask
+from splitcodec.errors import PromptNotFound, RateOutOfRange, SettingsError, UnknownTask
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,11 @@ class Orders:
         settings: EdgeSettings,
         codec: Codec,
         choices: CameraChoices,
-        rates: RateControl,
+        links: Links,
         metrics: EdgeMetrics,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """SettingsError: the default task or rate is not one of the pack's."""
+        """clock: seconds, for the silence of cameras. SettingsError: the pack has no such task or rate."""
         if settings.task not in codec.tasks:
             raise SettingsError(
                 f"task {settings.task!r} is not in pack {codec.pack}; it has {sorted(codec.tasks)}"
@@ -51,25 +54,28 @@ class Orders:
         self._settings = settings
         self._codec = codec
         self._choices = choices
-        self._rates = rates
+        self._links = links
         self._metrics = metrics
-        self._cameras = set(choices.all())
+        self.served = ServedCameras(settings.max_cameras, choices.all(), clock)
         for camera, choice in choices.all().items():
             if self._goal(camera, choice) != self._goal(camera, None):
-                rates.set_goal(camera, self._goal(camera, choice))
+                links.rates.set_goal(camera, self._goal(camera, choice))
 
     def order(self, camera: str, task: str | None, rate: float | None) -> FrameOrder:
         """Check what a client asks for; None takes what the camera was told, else the edge's own.
 
+        The camera counts once it has sent a picture that decodes: `served.admit`.
         UnknownTask, RateOutOfRange, InvalidRequest (one camera too many).
         """
+        if camera not in self.served:
+            self.drop_silent()
+            self.served.check(camera)
         choice = self._choices.get(camera)
         if task is None:
             task = self._settings.task if choice is None else choice.task
         if rate is None and choice is not None:
             rate = choice.rate
         self._check(task, rate)
-        self._admit(camera)
         return FrameOrder(camera, task, rate, time.time_ns())
 
     async def choose(self, camera: str, choice: CameraChoice | None) -> CameraReport:
@@ -79,12 +85,13 @@ class Orders:
         """
         if choice is not None:
             self._check(choice.task, choice.rate)
-        self._admit(camera)
+            self.drop_silent()
+            self.served.admit(camera)
         before = self._goal(camera, self._choices.get(camera))
         await self._choices.put(camera, choice)
         after = self._goal(camera, choice)
         if after != before:
-            self._rates.set_goal(camera, after)
+            self._links.rates.set_goal(camera, after)
         self._metrics.prompt_swaps.labels("ok").inc()
         return self.camera(camera)
 
@@ -103,8 +110,16 @@ class Orders:
         )
 
     def cameras(self) -> list[CameraReport]:
-        """Every camera that sent a frame or was told what to use, by name."""
-        return [self.camera(name) for name in sorted(self._cameras)]
+        """Every camera that is served, by name."""
+        self.drop_silent()
+        return [self.camera(name) for name in self.served.names()]
+
+    def drop_silent(self) -> None:
+        """Forget what is kept of cameras that sent nothing for a day and were not told what to use."""
+        for camera in self.served.drop_silent(but=self._choices.all()):
+            self._metrics.forget_camera(camera)
+            self._links.rates.forget(camera)
+        self._links.outbox.drop_idle_lanes(lambda camera: camera in self.served)
 
     def prompts(self) -> list[PromptReport]:
         """Every live prompt."""
@@ -144,14 +159,6 @@ class Orders:
             raise RateOutOfRange(
                 f"rate is {rate}, it must be from 0 to {self._codec.max_rate}; choose one inside"
             )
-
-    def _admit(self, camera: str) -> None:
-        if camera not in self._cameras and len(self._cameras) >= self._settings.max_cameras:
-            raise InvalidRequest(
-                f"camera {camera!r} would be one more than the {self._settings.max_cameras} served here; "
-                "reuse a name or raise SPLITCODEC_EDGE_MAX_CAMERAS"
-            )
-        self._cameras.add(camera)
 
     def _goal(self, camera: str, choice: CameraChoice | None) -> CameraGoal:
         """What rate control aims at for a camera that was told `choice`."""

@@ -117,6 +117,11 @@ class Outbox:
         in_memory = any(lane.entries or lane.under_way or lane.backlogged for lane in self.lanes.values())
         return not in_memory and not self._writing and self.spool.depth.frames == 0
 
+    def drop_idle_lanes(self, is_served: Callable[[str], bool]) -> None:
+        """Forget the lanes of cameras that are served no more, once they owe nothing."""
+        for name in [name for name, lane in self.lanes.items() if lane.idle and not is_served(name[1])]:
+            del self.lanes[name]
+
     # --- for delivery
 
     def opened(self) -> None:
@@ -224,7 +229,7 @@ class Outbox:
             self._undone.append(work)
 
     async def _read(self, lane: CameraLane) -> None:
-        after = lane.start_read()
+        after, lane.reading = lane.start_read(), True
         try:
             frames = await self.spool.run(lambda spool: spool.take(lane.name, after, READ_AHEAD))
         except SpoolUnavailable as error:
@@ -233,6 +238,8 @@ class Outbox:
             lane.hold(self._loop.time() + RETRY_S, str(error))
         else:
             lane.end_read(frames, READ_AHEAD)
+        finally:
+            lane.reading = False
 
     def _choose(self, places: int) -> CameraLane | None:
         """The lane whose frame goes next; None if there is none, or no place."""

@@ -46,7 +46,13 @@ class PageFile:
 
     data: bytes
     media_type: str
-    etag: str
+
+    def answer(self, request: Request) -> Response:
+        """The file under the page's policy; 304 where the browser has it."""
+        headers = {**HEADERS, "ETag": f'"{hashlib.sha256(self.data).hexdigest()[:32]}"'}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(self.data, media_type=self.media_type, headers=headers)
 
 
 def read_page() -> dict[str, PageFile]:
@@ -55,8 +61,7 @@ def read_page() -> dict[str, PageFile]:
     for entry in resources.files("edge").joinpath("page").iterdir():
         suffix = "." + entry.name.rpartition(".")[2]
         if suffix in TYPES:
-            data = entry.read_bytes()
-            files[entry.name] = PageFile(data, TYPES[suffix], f'"{hashlib.sha256(data).hexdigest()[:32]}"')
+            files[entry.name] = PageFile(entry.read_bytes(), TYPES[suffix])
     return files
 
 
@@ -68,14 +73,14 @@ def page_routes() -> APIRouter:
     @router.get("/")
     async def get_index(request: Request) -> Response:
         """The page."""
-        return _sent(files[INDEX], request)
+        return files[INDEX].answer(request)
 
     @router.get("/page/{name}")
     async def get_file(request: Request, name: str) -> Response:
         """A file of the page."""
         if name not in files:
             raise ResultNotFound(f"the page has no file {name[:64]!r}; open /")
-        return _sent(files[name], request)
+        return files[name].answer(request)
 
     return router
 
@@ -98,10 +103,3 @@ def list_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, Any
         return pipeline.history.report(camera)
 
     return router
-
-
-def _sent(file: PageFile, request: Request) -> Response:
-    headers = {**HEADERS, "ETag": file.etag}
-    if request.headers.get("if-none-match") == file.etag:
-        return Response(status_code=304, headers=headers)
-    return Response(file.data, media_type=file.media_type, headers=headers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -100,7 +100,8 @@ class EdgePipeline:
             outcome = type(error).__name__
             raise
         finally:
-            self.metrics.frames.labels(order.camera, order.task, outcome).inc()
+            camera = order.camera if order.camera in self.orders.served else ""
+            self.metrics.frames.labels(camera, order.task, outcome).inc()
 
     async def process(
         self, order: FrameOrder, picture: bytes, content_type: str | None, *, wait: bool = True
@@ -202,6 +203,7 @@ class EdgePipeline:
         with self._codec.prompts.lease(order.task) as prompt:
             convention = self._codec.inputs[prompt.digest].convention
             canvas = read_canvas(picture, content_type, convention, self.settings.picture_limits)
+            self.orders.served.admit(order.camera)
             decoded = time.perf_counter()
             source_size = (canvas.source_height, canvas.source_width)
             rate = order.rate
@@ -269,17 +271,19 @@ async def open_pipeline(
     metrics: EdgeMetrics,
     trust: TrustStore | None = None,
     tracing: Tracing | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[EdgePipeline]:
     """A pipeline with its prompts back, its spool open and its delivery running. SettingsError.
 
-    trust: whose signatures count for prompts that come; None where no signature is asked for.
+    trust: whose signatures count for prompts that come; None where no signature is asked for. clock: seconds,
+    for the silence of cameras.
     """
     shelf = PromptShelf(settings.state_dir / "prompts")
     prompts = EdgePrompts(codec, shelf, metrics, settings.kept_prompts, trust)
     await asyncio.to_thread(prompts.restore)
     choices = CameraChoices(settings.state_dir)
     async with open_links(settings, prompts.points, codec.max_rate, uplink, state, metrics) as links:
-        orders = Orders(settings, codec, choices, links.rates, metrics)
+        orders = Orders(settings, codec, choices, links, metrics, clock)
         pipeline = EdgePipeline(settings, codec, state, metrics, links, orders, prompts, tracing or Tracing())
         try:
             yield pipeline

@@ -42,7 +42,7 @@ PROBLEMS: Final[dict[type[errors.SplitcodecError], Problem]] = {
     errors.UnsupportedFrame: Problem(
         415,
         "Unsupported picture",
-        "Send one JPEG, PNG or WebP with its content type, e.g. -H 'Content-Type: image/jpeg'.",
+        "Send one JPEG, PNG or WebP as it is in its file, e.g. curl --data-binary @photo.jpg.",
     ),
     errors.FrameTooLarge: Problem(413, "Picture too large", "Scale the picture down or compress it more."),
     errors.BrokenFrame: Problem(

@@ -96,6 +96,11 @@ class RateControl:
             self._metrics.rate_point.labels(camera, task).set(rate)
             self._metrics.measured_bytes.labels(camera).set_function(lambda: self._measured(camera))
 
+    def forget(self, camera: str) -> None:
+        """A camera is served no more."""
+        with self._lock:
+            self._cameras.pop(camera, None)
+
     def sent(self, num_bytes: int) -> Sent:
         """A frame leaves for the cloud; hand the return value to `delivered` or `lost`."""
         with self._lock:
@@ -114,7 +119,8 @@ class RateControl:
     def _measured(self, camera: str) -> float:
         """Asked for by each scrape, so it falls to 0 when a camera stops."""
         with self._lock:
-            return self._camera(camera).bytes_per_second(self._clock())
+            kept = self._cameras.get(camera)
+            return 0.0 if kept is None else kept.bytes_per_second(self._clock())
 
     def _camera(self, camera: str) -> _Camera:
         if camera not in self._cameras:

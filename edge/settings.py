@@ -105,7 +105,10 @@ class EdgeSettings(BaseSettings):
     )
     max_pending_frames: int = Field(16, ge=1, le=10_000, description="frames in work before more are refused")
     max_cameras: int = Field(
-        64, ge=1, le=10_000, description="cameras served; each has its own metric series"
+        64,
+        ge=1,
+        le=10_000,
+        description="cameras served, each with its own metric series, from a picture to a day of silence",
     )
     source: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -18,6 +18,15 @@ MAX_SIDE: Final = 16384  # what the bitstream header allows
 PILLOW_MAX_PIXELS: Final = 89_478_485  # above this Pillow itself warns of a decompression bomb
 MAX_JPEG_SCANS: Final = 64  # each scan of a progressive JPEG costs a pass over the whole picture
 GENERIC_TYPE: Final = "application/octet-stream"
+UNTOLD_TYPES: Final = (
+    "",
+    GENERIC_TYPE,
+    "binary/octet-stream",
+    "application/x-www-form-urlencoded",  # what curl sends where no type is given
+    "image/*",
+    "*/*",
+)
+"""Declared types that say nothing of what the bytes are."""
 CONTENT_TYPES: Final[dict[str, Kind]] = {
     "image/jpeg": "jpeg",
     "image/jpg": "jpeg",
@@ -60,7 +69,7 @@ def inspect_picture(
 ) -> PictureHeader:
     """Read the header alone and hold it against the limits.
 
-    content_type: as a client declared it, or None to go by the bytes alone.
+    content_type: as a client declared it; it only serves to explain why the bytes are no picture.
     UnsupportedFrame: not a still JPEG, PNG or WebP; FrameTooLarge: over `limits`; BrokenFrame: damaged.
     """
     if len(data) > limits.max_bytes:
@@ -81,11 +90,7 @@ def inspect_picture(
 
 
 def _kind_of(data: bytes, content_type: str | None) -> Kind:
-    """The bytes decide; a declared type only has to be one of a picture this library reads."""
-    declared = (GENERIC_TYPE if content_type is None else content_type).partition(";")[0].strip().lower()
-    if declared != GENERIC_TYPE and declared not in CONTENT_TYPES:
-        known = ", ".join(sorted(CONTENT_TYPES))
-        raise UnsupportedFrame(f"content type {declared[:100]!r} is not one of {known}; {_REMEDY}")
+    """The bytes decide."""
     if not data:
         raise BrokenFrame(f"the picture is empty; {_REMEDY}")
     if data.startswith(b"\xff\xd8"):
@@ -94,6 +99,10 @@ def _kind_of(data: bytes, content_type: str | None) -> Kind:
         return "png"
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "webp"
+    declared = (content_type or "").partition(";")[0].strip().lower()
+    if declared not in UNTOLD_TYPES and declared not in CONTENT_TYPES:
+        known = ", ".join(sorted(CONTENT_TYPES))
+        raise UnsupportedFrame(f"content type {declared[:100]!r} is not one of {known}; {_REMEDY}")
     raise UnsupportedFrame(f"the bytes begin with {data[:8].hex()}, which is no JPEG, PNG or WebP; {_REMEDY}")
 
 

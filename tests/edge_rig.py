@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -178,8 +179,10 @@ class EdgeRig:
 
 
 @asynccontextmanager
-async def edge_rig(codec: Codec, state_dir: Path, **options: object) -> AsyncIterator[EdgeRig]:
-    """An edge over `codec` with a fake cloud; options: settings of the edge."""
+async def edge_rig(
+    codec: Codec, state_dir: Path, clock: Callable[[], float] = time.monotonic, **options: object
+) -> AsyncIterator[EdgeRig]:
+    """An edge over `codec` with a fake cloud; clock: of the silence of cameras; options: settings."""
     async with fake_cloud() as cloud:
         settings = EdgeSettings(
             **{"cloud_target": cloud.target, "state_dir": state_dir, "device": "box-1", **options}
@@ -187,7 +190,7 @@ async def edge_rig(codec: Codec, state_dir: Path, **options: object) -> AsyncIte
         uplink = GrpcUplink(settings)
         state = EdgeState(settings.state_dir, settings.device, clock=lambda: 1.0)
         metrics = EdgeMetrics(CollectorRegistry())
-        async with open_pipeline(settings, codec, uplink, state, metrics) as pipeline:
+        async with open_pipeline(settings, codec, uplink, state, metrics, clock=clock) as pipeline:
             transport = httpx.ASGITransport(create_app(pipeline), raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://edge") as http:
                 yield EdgeRig(http, cloud, pipeline)

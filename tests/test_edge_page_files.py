@@ -47,6 +47,27 @@ async def test_page_is_sent_with_a_strict_policy_and_revalidated(codec: Codec, t
             assert (await rig.http.get(path)).status_code == 404
 
 
+async def test_docs_need_no_script_and_no_other_host(codec: Codec, tmp_path: Path) -> None:
+    async with edge_rig(codec, tmp_path) as rig:
+        response = await rig.http.get("/docs")
+        assert response.status_code == 200
+        for name, value in HEADERS.items():
+            assert response.headers[name] == value
+        assert not re.search(r"<script|https?://|\sstyle=|\son\w+=|<style", response.text)
+        for place in set(re.findall(r'(?:href|src)="(/[^"]*)"', response.text)):
+            assert (await rig.http.get(place)).status_code == 200
+        document = (await rig.http.get("/openapi.json")).json()
+        for path, methods in document["paths"].items():
+            for method in methods:
+                assert f"<code>{method.upper()} {path}</code>" in response.text
+        names = set(document["components"]["schemas"])
+        assert set(re.findall(r'href="#(\w+)"', response.text)) <= names
+        assert names <= set(re.findall(r'id="(\w+)"', response.text))
+        again = await rig.http.get("/docs", headers={"If-None-Match": response.headers["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert (await rig.http.get("/redoc")).status_code == 404
+
+
 async def test_recent_frames_come_newest_first_with_both_sizes(codec: Codec, tmp_path: Path) -> None:
     async with edge_rig(codec, tmp_path) as rig:
         posted = picture()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from splitcodec.errors import BrokenFrame, FrameTooLarge, UnsupportedFrame
 from splitcodec.frame import read_picture
-from splitcodec.picture import PictureHeader, PictureLimits, inspect_picture
+from splitcodec.picture import UNTOLD_TYPES, PictureHeader, PictureLimits, inspect_picture
 
 PLAIN = np.full((30, 50, 3), 90, dtype=np.uint8)
 
@@ -102,11 +103,20 @@ def test_the_bytes_decide_the_kind_not_the_declared_type() -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", ["", "text/html", "image/gif", "multipart/form-data; boundary=x", "image/jpegx"]
+    "content_type", ["text/html", "image/gif", "multipart/form-data; boundary=x", "image/jpegx"]
 )
-def test_other_declared_types_are_unsupported(content_type: str) -> None:
-    with pytest.raises(UnsupportedFrame, match="send one JPEG, PNG or WebP"):
-        inspect_picture(encode("JPEG"), content_type)
+def test_another_declared_type_is_named_where_the_bytes_are_no_picture(content_type: str) -> None:
+    assert inspect_picture(encode("JPEG"), content_type).kind == "jpeg"
+    declared = re.escape(repr(content_type.partition(";")[0]))
+    with pytest.raises(UnsupportedFrame, match=rf"content type {declared} is not one of .* send one JPEG"):
+        inspect_picture(b"GIF89a" + b"\0" * 64, content_type)
+
+
+@pytest.mark.parametrize("content_type", [None, *UNTOLD_TYPES])
+def test_a_type_that_says_nothing_is_not_blamed(content_type: str | None) -> None:
+    assert inspect_picture(encode("PNG"), content_type).kind == "png"
+    with pytest.raises(UnsupportedFrame, match="the bytes begin with 474946"):
+        inspect_picture(b"GIF89a" + b"\0" * 64, content_type)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from monitoring import families
 from prometheus_client import CollectorRegistry
 
 BUDGET = {
-    "camera": "at most max_cameras",
+    "camera": "at most max_cameras, and empty for those not served",
     "task": "tasks of the packs; in splitcodec_background_failures_total chores of the code",
     "outcome": "ok, spooled, stored, repeated, or an error class",
     "stage": "stages of the code",
@@ -69,6 +69,9 @@ async def test_cameras_of_an_edge_are_bounded_and_names_of_strangers_are_no_labe
             await rig.post(b"no picture", task=f"task-{number}")
             await rig.http.get(f"/v1/frames/stranger-{number}")
         registry = rig.pipeline.metrics.registry
-        assert _labels(registry, "camera", but=BACKGROUND) == {"camera-0", "camera-1", "camera-2"}
+        assert _labels(registry, "camera", but=BACKGROUND) == {""}
+        for number in range(10):
+            await rig.post(camera=f"camera-{number}")
+        assert _labels(registry, "camera", but=BACKGROUND) == {"", "camera-0", "camera-1", "camera-2"}
         assert _labels(registry, "task", but=BACKGROUND) == {"detect"}
         assert not any("stranger" in value for _, labels in _series(registry) for _, value in labels)
