@@ -1,4 +1,4 @@
-"""The result database: its schema, and what is read from it, as functions of a connection."""
+"""What is read from the result database, as functions of a connection."""
 
 from __future__ import annotations
 
@@ -12,35 +12,10 @@ from cloud.messages import FrameKey
 from splitcodec.errors import CursorOutOfRange
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
-SCHEMA_VERSION: Final = 1
 MAX_PAGE_BYTES: Final = 3 * 2**20
 """A page of results ends here, below the 4 MiB that gRPC clients take when nobody told them otherwise."""
-
-SCHEMA: Final = """
-PRAGMA auto_vacuum = INCREMENTAL;
-PRAGMA journal_mode = WAL;
-BEGIN;
-CREATE TABLE IF NOT EXISTS results (
-    cursor INTEGER PRIMARY KEY AUTOINCREMENT,
-    device TEXT NOT NULL,
-    camera TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    task TEXT NOT NULL,
-    captured INTEGER NOT NULL,  -- unix nanoseconds, the device's clock
-    stored INTEGER NOT NULL,    -- unix nanoseconds, this machine's clock
-    result BLOB NOT NULL,       -- TaskResult without its cursor
-    UNIQUE (device, camera, seq)
-);
-CREATE INDEX IF NOT EXISTS results_by_camera ON results (device, camera, cursor);
-CREATE TABLE IF NOT EXISTS retired (
-    device TEXT NOT NULL,
-    camera TEXT NOT NULL,
-    cursor INTEGER NOT NULL,    -- the newest deleted one
-    PRIMARY KEY (device, camera)
-) WITHOUT ROWID;
-PRAGMA user_version = 1;
-COMMIT;
-"""
+MAX_RESULT_BYTES: Final = MAX_PAGE_BYTES
+"""No result is stored with more: it would fit in no page, and in no message of a stream."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +29,16 @@ class Filter:
     captured_until: int = 0
 
     def where(self) -> tuple[str, list[str | int]]:
-        """SQL conditions on `results`, each starting with AND, and their values."""
+        """SQL conditions on `results`, each starting with AND, and their values.
+
+        There is an index for a device, a camera, both, or a task. Of a task beside them the + hides its own,
+        which would find far more.
+        """
+        task = "+task = ?" if self.device or self.camera else "task = ?"
         conditions: dict[str, str | int] = {
             "device = ?": self.device,
             "camera = ?": self.camera,
-            "task = ?": self.task,
+            task: self.task,
             "captured >= ?": self.captured_from,
             "captured < ?": self.captured_until,
         }
@@ -86,14 +66,20 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
             connection.execute("COMMIT")
 
 
+def page_query(chosen: Filter, *, newest_first: bool) -> tuple[str, list[str | int]]:
+    """SQL for a page; its values are a cursor, those that are returned, and a limit."""
+    where, values = chosen.where()
+    beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
+    return (
+        f"SELECT cursor, result FROM results WHERE cursor {beyond} ?{where} ORDER BY cursor {order} LIMIT ?",
+        values,
+    )
+
+
 def page(
     connection: sqlite3.Connection, chosen: Filter, after: int, limit: int, *, newest_first: bool
 ) -> Page:
-    where, values = chosen.where()
-    beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
-    query = (
-        f"SELECT cursor, result FROM results WHERE cursor {beyond} ?{where} ORDER BY cursor {order} LIMIT ?"
-    )
+    query, values = page_query(chosen, newest_first=newest_first)
     results: list[TaskResult] = []
     num_bytes = 0
     more = False

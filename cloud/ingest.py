@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -28,9 +28,12 @@ from splitcodec.wire.v1.ingest_pb2 import (
     StreamResponse,
 )
 from splitcodec.wire.v1.ingest_pb2_grpc import FeatureIngestServicer
-from splitcodec.wire.v1.results_pb2 import FrameKey
+from splitcodec.wire.v1.results_pb2 import FrameKey, TaskResult
 
-MAX_SETTLED_TOGETHER: Final = 32  # frames per transaction and response; bounds how long the first one waits
+MAX_SETTLED_TOGETHER: Final = 32  # frames per transaction; bounds how long the first one waits
+MAX_RESPONSE_BYTES: Final = 4 * 2**20 - 2**16
+"""Of results and rejections in one response: with its acks below the 4 MiB that gRPC clients take when nobody
+told them otherwise."""
 
 InferContext: TypeAlias = "grpc.aio.ServicerContext[InferRequest, InferResponse]"
 StreamContext: TypeAlias = "grpc.aio.ServicerContext[StreamRequest, StreamResponse]"
@@ -99,6 +102,18 @@ class _Settled:
     frame: Frame
     outcome: Committed | Refusal
 
+    def message(self) -> TaskResult | Rejection:
+        """What the edge is told."""
+        if isinstance(self.outcome, Committed):
+            return self.outcome.result
+        return Rejection(
+            key=self.frame.key,
+            code=self.outcome.code.value[0],
+            error=self.outcome.error,
+            message=self.outcome.message,
+            settled=self.outcome.settled,
+        )
+
 
 class _StreamSession:
     """Frames are answered concurrently, settled in the order they came.
@@ -145,12 +160,13 @@ class _StreamSession:
             await self._drop_in_flight()
 
     async def responses(self) -> AsyncIterator[StreamResponse]:
-        """One response per group of settled frames, until all are settled or one cannot be."""
+        """At least one response per group of settled frames, until all are settled or one cannot be."""
         while self.last_refusal is None and (group := await self._next_group()):
             settled = await self._settle(group)
             for _ in group:
                 self._room.release()
-            yield _response(settled)
+            for part in _parts(settled):
+                yield _response(part)
 
     async def _read(self, requests: AsyncIterable[StreamRequest]) -> None:
         async for request in requests:
@@ -221,27 +237,32 @@ class _StreamSession:
             await asyncio.gather(*(entry.answer for entry in dropped), return_exceptions=True)
 
 
-def _response(settled: list[_Settled]) -> StreamResponse:
+def _parts(settled: list[_Settled]) -> Iterator[list[_Settled]]:
+    """The frames in order, in as few parts as MAX_RESPONSE_BYTES allows."""
+    part: list[_Settled] = []
+    num_bytes = 0
+    for entry in settled:
+        size = entry.message().ByteSize()
+        if part and num_bytes + size > MAX_RESPONSE_BYTES:
+            yield part
+            part, num_bytes = [], 0
+        part.append(entry)
+        num_bytes += size
+    yield part
+
+
+def _response(part: list[_Settled]) -> StreamResponse:
     response = StreamResponse()
     acks: dict[tuple[str, str], FrameKey] = {}
-    for entry in settled:
-        key = entry.frame.key
-        if isinstance(entry.outcome, Committed):
-            response.results.append(entry.outcome.result)
+    for entry in part:
+        message = entry.message()
+        if isinstance(message, TaskResult):
+            response.results.append(message)
         else:
-            refusal = entry.outcome
-            response.rejections.append(
-                Rejection(
-                    key=key,
-                    code=refusal.code.value[0],
-                    error=refusal.error,
-                    message=refusal.message,
-                    settled=refusal.settled,
-                )
-            )
-            if not refusal.settled:
+            response.rejections.append(message)
+            if not message.settled:
                 break
-        acks[key.device, key.camera] = key
+        acks[entry.frame.key.device, entry.frame.key.camera] = entry.frame.key
     response.acks.extend(acks.values())
     response.crc32c = response_crc(response)
     return response

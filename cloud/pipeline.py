@@ -13,8 +13,8 @@ from cloud.messages import IncomingFrame, task_result
 from cloud.metrics import CloudMetrics
 from cloud.result_log import ResultLog
 from cloud.runner import FrameRunner, TaskOutput
-from cloud.store import Committed, conflict
-from splitcodec.errors import DeadlineExceeded, FrameConflict, InvalidRequest, UnknownTask
+from cloud.store import Committed, Outcome, conflict
+from splitcodec.errors import DeadlineExceeded, InvalidRequest, RequestError, UnknownTask
 from splitcodec.service_metrics import exemplar
 from splitcodec.tracing import Attributes, Tracing, trace_id
 from splitcodec.wire.v1.results_pb2 import TaskResult
@@ -61,8 +61,11 @@ class Pipeline:
             ) from None
 
     async def answer(self, frame: IncomingFrame, *, wait_for_room: bool) -> Answer:
-        """The result of a frame: the stored one if there is one, else a new one, not yet committed."""
-        stored = await self._results.find(frame.key)
+        """The result of a frame: the stored one if there is one, else a new one, not yet committed.
+
+        ResultRetired, without any graph run, if there was one and it was deleted since.
+        """
+        stored = await self._results.look_up(frame.key)
         if stored is not None:
             if stored.capture_time_unix_nanos != frame.capture_time:
                 raise conflict(frame.key, stored, frame.capture_time)
@@ -83,8 +86,8 @@ class Pipeline:
         self._metrics.observe_stages({**done.output.stage_seconds, "queue": done.queue_seconds})
         return done.output
 
-    async def commit(self, answers: Sequence[Answer]) -> list[Committed | FrameConflict]:
-        """Commit answers in order, in one transaction; a conflict takes the place of its answer."""
+    async def commit(self, answers: Sequence[Answer]) -> list[Outcome]:
+        """Commit answers in order, in one transaction; why one is not kept takes its place."""
         started = time.perf_counter()
         fresh = [answer for answer in answers if not answer.stored]
         outcomes = iter(await self._results.commit([answer.result for answer in fresh]) if fresh else [])
@@ -101,7 +104,7 @@ class Pipeline:
             answer = await self.answer(frame, wait_for_room=False)
             await turn.wait()
             (outcome,) = await self.commit([answer])
-        if isinstance(outcome, FrameConflict):
+        if isinstance(outcome, RequestError):
             raise outcome
         return outcome
 
@@ -131,10 +134,8 @@ class Pipeline:
         self._metrics.observe_stages(result.stage_seconds)
         return result
 
-    def _observe(
-        self, frame: IncomingFrame, outcome: Committed | FrameConflict, commit_seconds: float
-    ) -> None:
-        if isinstance(outcome, FrameConflict):
+    def _observe(self, frame: IncomingFrame, outcome: Outcome, commit_seconds: float) -> None:
+        if isinstance(outcome, RequestError):
             return
         result = outcome.result
         self._metrics.frames.labels(result.task, "repeated" if outcome.repeated else "stored").inc()

@@ -1,5 +1,5 @@
-"""The result store for the event loop: reads in threads, commits grouped in one thread, readers woken on
-change."""
+"""The result store for the event loop: reads in threads, those of ingest apart from those of readers; commits
+grouped in one thread; readers woken on change."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from cloud.database import Filter, Page
 from cloud.messages import FrameKey
 from cloud.metrics import CloudMetrics
+from cloud.reading import ReadThreads
 from cloud.settings import MAX_RETENTION_DAYS
-from cloud.store import Committed, ResultStore
+from cloud.store import Committed, Outcome, ResultStore
 from splitcodec.background import keep_going
-from splitcodec.errors import FrameConflict, ServiceStopping
+from splitcodec.errors import ServiceStopping
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
 Value = TypeVar("Value")
@@ -24,7 +25,7 @@ Value = TypeVar("Value")
 READ_THREADS: Final = 4
 RETENTION: Final = "retention"  # its name in the counter of background failures
 SECONDS_PER_DAY: Final = 86_400
-Outcomes = list[Committed | FrameConflict]
+Outcomes = list[Outcome]
 
 
 class ResultLog:
@@ -33,7 +34,8 @@ class ResultLog:
     def __init__(self, store: ResultStore, metrics: CloudMetrics) -> None:
         self._store = store
         self._metrics = metrics
-        self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="results-read")
+        self._readers = ReadThreads(store, READ_THREADS, "results-read")
+        self._look_ups = ReadThreads(store, 1, "results-look-up")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="results-write")
         self._queued: list[tuple[list[TaskResult], asyncio.Future[Outcomes]]] = []
         self._flush: asyncio.Task[None] | None = None
@@ -43,23 +45,29 @@ class ResultLog:
 
     async def find(self, key: FrameKey) -> TaskResult | None:
         """The result of that frame, or None."""
-        return await self._read(lambda: self._store.find(key))
+        return await self._readers.run(lambda: self._store.find(key))
+
+    async def look_up(self, key: FrameKey) -> TaskResult | None:
+        """See ResultStore.look_up; waits for no reader, however many there are."""
+        return await self._look_ups.run(lambda: self._store.look_up(key))
 
     async def read(self, chosen: Filter, after: int, limit: int, *, newest_first: bool = False) -> Page:
         """See ResultStore.read."""
-        return await self._read(lambda: self._store.read(chosen, after, limit, newest_first=newest_first))
+        return await self._readers.run(
+            lambda: self._store.read(chosen, after, limit, newest_first=newest_first)
+        )
 
     async def tail(self, chosen: Filter, after: int, limit: int) -> Page:
         """See ResultStore.tail."""
-        return await self._read(lambda: self._store.tail(chosen, after, limit))
+        return await self._readers.run(lambda: self._store.tail(chosen, after, limit))
 
     async def check_gap(self, chosen: Filter, after: int) -> None:
         """See ResultStore.check_gap."""
-        await self._read(lambda: self._store.check_gap(chosen, after))
+        await self._readers.run(lambda: self._store.check_gap(chosen, after))
 
     async def oldest_position(self, chosen: Filter) -> int:
         """See ResultStore.oldest_position."""
-        return await self._read(lambda: self._store.oldest_position(chosen))
+        return await self._readers.run(lambda: self._store.oldest_position(chosen))
 
     async def commit(self, results: Sequence[TaskResult]) -> Outcomes:
         """Commit in order; returns once it is on disk. Calls that wait at the same time share one
@@ -92,7 +100,7 @@ class ResultLog:
         total = 0
         while gone := await self._write(lambda: self._store.retire_some(oldest, max_bytes)):
             total += gone
-        holdings = await self._read(self._store.holdings)
+        holdings = await self._readers.run(self._store.holdings)
         self._metrics.retired.inc(total)
         self._metrics.stored.set(holdings.results)
         self._metrics.stored_bytes.set(holdings.num_bytes)
@@ -112,6 +120,7 @@ class ResultLog:
         while self._flush is not None:
             await asyncio.wait([self._flush])
         self._readers.shutdown()
+        self._look_ups.shutdown()
         self._writer.shutdown()
         self._store.close()
 
@@ -145,11 +154,5 @@ class ResultLog:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _read(self, call: Callable[[], Value]) -> Value:
-        return await self._call(self._readers, call)
-
     async def _write(self, call: Callable[[], Value]) -> Value:
-        return await self._call(self._writer, call)
-
-    async def _call(self, threads: Executor, call: Callable[[], Value]) -> Value:
-        return await asyncio.get_running_loop().run_in_executor(threads, call)
+        return await asyncio.get_running_loop().run_in_executor(self._writer, call)

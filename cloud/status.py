@@ -40,6 +40,8 @@ STATUS: Final[dict[type[errors.SplitcodecError], grpc.StatusCode]] = {
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.FrameConflict: grpc.StatusCode.ALREADY_EXISTS,
+    errors.ResultRetired: grpc.StatusCode.ALREADY_EXISTS,
+    errors.ResultTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.CursorOutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -55,6 +57,8 @@ SETTLING: Final[tuple[type[errors.SplitcodecError], ...]] = (
     errors.FrameConflict,
     errors.InvalidRequest,
     errors.RateOutOfRange,
+    errors.ResultRetired,
+    errors.ResultTooLarge,
     errors.SigmaIndexMismatch,
     errors.UnknownTask,
 )

@@ -2,7 +2,8 @@
 
 Every result gets a cursor, a number that only rises and is never used again; reading in cursor order is
 reading in commit order. A frame key is stored once. The age and size limits delete the oldest results; per
-camera the cursor of the last deleted one is remembered, so that a reader who was too slow learns of the gap.
+camera the cursor of the last deleted one is remembered, so that a reader who was too slow learns of the gap,
+and the highest deleted seq, so that a frame that is sent again after that is not stored anew.
 
 The methods block; `cloud.result_log` calls them off the event loop. Writing is for one thread, reading for
 any.
@@ -14,22 +15,24 @@ import fcntl
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, TextIO, TypeAlias
 
-from cloud import database
-from cloud.database import SCHEMA, SCHEMA_VERSION, Filter, Page
-from cloud.messages import FrameKey
-from splitcodec.errors import FrameConflict, StoreUnavailable
+from cloud import database, retention
+from cloud.database import MAX_RESULT_BYTES, Filter, Page
+from cloud.messages import MAX_SEQ, FrameKey
+from cloud.schema import SCHEMA_VERSION, migrate, version_of
+from splitcodec.errors import FrameConflict, RequestError, ResultRetired, ResultTooLarge, StoreUnavailable
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
 DATABASE_FILE: Final = "results.sqlite3"
 LOCK_FILE: Final = "results.lock"
 RETIRE_ROWS: Final = 500  # deleted per transaction, so that commits wait milliseconds at most
 BUSY_TIMEOUT_S: Final = 5.0
+STEPS_PER_LOOK: Final = 10_000  # of SQLite's machine, well below a millisecond, between two looks at `left`
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class Committed:
 
     result: TaskResult
     repeated: bool
+
+
+Outcome: TypeAlias = Committed | RequestError
 
 
 @dataclass(frozen=True)
@@ -68,14 +74,13 @@ class ResultStore:
     def _open(self) -> None:
         with self._storing():
             self._writer = self._connect()
-            version = self._writer.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA_VERSION):
+            version = version_of(self._writer)
+            if not 0 <= version <= SCHEMA_VERSION:
                 raise StoreUnavailable(
                     f"{self._path} has schema version {version}, this service writes {SCHEMA_VERSION}; "
                     "update the service or choose another data_dir"
                 )
-            if version == 0:
-                self._writer.executescript(SCHEMA)
+            migrate(self._writer)
 
     def close(self) -> None:
         """Close every connection and let go of the folder."""
@@ -83,10 +88,11 @@ class ResultStore:
             connection.close()
         self._lock.close()
 
-    def put(self, results: Sequence[TaskResult]) -> list[Committed | FrameConflict]:
+    def put(self, results: Sequence[TaskResult]) -> list[Outcome]:
         """Commit all in one transaction, in order. A key that is there already keeps its first result.
 
-        FrameConflict, in place of the result, where the key belongs to a frame of another capture time.
+        In place of a result that is not kept: FrameConflict where the key belongs to a frame of another
+        capture time, ResultRetired where it was deleted, ResultTooLarge above MAX_RESULT_BYTES.
         """
         with self._storing(), _transaction(self._writer):
             return [self._put_one(result) for result in results]
@@ -95,6 +101,14 @@ class ResultStore:
         """The result of that frame, cursor set, or None."""
         with self._storing():
             return database.find(self._reader(), key)
+
+    def look_up(self, key: FrameKey) -> TaskResult | None:
+        """`find` for a frame that was sent: ResultRetired if it had a result that was deleted."""
+        with self._storing(), database.snapshot(self._reader()) as connection:
+            result = database.find(connection, key)
+            if result is None:
+                check_retired(connection, key)
+            return result
 
     def newest(self) -> int:
         """The cursor of the result committed last, deleted ones included; 0 if there never was one."""
@@ -136,52 +150,55 @@ class ResultStore:
     def retire_some(self, oldest_stored: int, max_bytes: int) -> int:
         """Delete up to RETIRE_ROWS results over the limits; how many went. 0 means that the limits hold.
 
-        oldest_stored: unix nanoseconds, results stored before go. max_bytes: while the database uses more,
-        the oldest results go.
+        oldest_stored: unix nanoseconds, results stored before go, as cloud.retention says. max_bytes: while
+        the database uses more, the oldest results go.
         """
         with self._storing():
+            until = retention.last_old(self._writer, oldest_stored, time.time_ns(), RETIRE_ROWS)
             with _transaction(self._writer):
                 too_big = database.bytes_in_use(self._writer) > max_bytes
-                gone = self._retire_oldest(None if too_big else oldest_stored)
+                gone = retention.retire(self._writer, MAX_SEQ if too_big else until, RETIRE_ROWS)
             if gone:
                 self._writer.execute("PRAGMA incremental_vacuum").fetchall()
         return gone
 
-    def _put_one(self, result: TaskResult) -> Committed | FrameConflict:
+    @contextmanager
+    def while_wanted(self, left: Callable[[], bool]) -> Iterator[None]:
+        """Reads of this thread in the body end with StoreUnavailable soon after `left` turned True."""
+        with self._storing():
+            reader = self._reader()
+        # Not Connection.interrupt, which is lost when it comes between two statements.
+        reader.set_progress_handler(left, STEPS_PER_LOOK)
+        try:
+            yield
+        finally:
+            reader.set_progress_handler(None, 0)
+            if reader.in_transaction:
+                reader.execute("ROLLBACK")
+
+    def _put_one(self, result: TaskResult) -> Outcome:
         key = FrameKey(result.key.device, result.key.camera, result.key.seq)
-        stored = self._writer.execute(
-            "INSERT INTO results (device, camera, seq, task, captured, stored, result) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (
-                *key.columns(),
-                result.task,
-                result.capture_time_unix_nanos,
-                time.time_ns(),
-                result.SerializeToString(),
-            ),
-        )
-        if stored.rowcount == 1 and stored.lastrowid is not None:
-            return Committed(database.with_cursor(result, stored.lastrowid), repeated=False)
         existing = database.find(self._writer, key)
         if existing is None:
-            raise sqlite3.IntegrityError(f"{key} was refused as a repetition and is not there")
+            return self._insert(key, result)
         if existing.capture_time_unix_nanos != result.capture_time_unix_nanos:
             return conflict(key, existing, result.capture_time_unix_nanos)
         return Committed(existing, repeated=True)
 
-    def _retire_oldest(self, stored_before: int | None) -> int:
-        where = "" if stored_before is None else "WHERE stored < ?"
-        values = [] if stored_before is None else [stored_before]
-        oldest = f"SELECT cursor FROM results {where} ORDER BY cursor LIMIT {RETIRE_ROWS}"
-        last = self._writer.execute(f"SELECT MAX(cursor) FROM ({oldest})", values).fetchone()[0]
-        if last is None:
-            return 0
-        self._writer.execute(
-            "INSERT INTO retired SELECT device, camera, MAX(cursor) FROM results WHERE cursor <= ? "
-            "GROUP BY device, camera ON CONFLICT DO UPDATE SET cursor = excluded.cursor",
-            (last,),
+    def _insert(self, key: FrameKey, result: TaskResult) -> Outcome:
+        data = result.SerializeToString()
+        if len(data) > MAX_RESULT_BYTES:
+            return too_large(key, len(data))
+        try:
+            check_retired(self._writer, key)
+        except ResultRetired as error:
+            return error
+        stored = self._writer.execute(
+            "INSERT INTO results (device, camera, seq, task, captured, stored, result) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*key.columns(), result.task, result.capture_time_unix_nanos, time.time_ns(), data),
         )
-        return self._writer.execute("DELETE FROM results WHERE cursor <= ?", (last,)).rowcount
+        return Committed(database.with_cursor(result, int(stored.lastrowid or 0)), repeated=False)
 
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -215,6 +232,24 @@ def conflict(key: FrameKey, existing: TaskResult, captured: int) -> FrameConflic
         f"{key} was captured at {existing.capture_time_unix_nanos}, not at {captured} (unix nanoseconds); "
         "a device must number its frames upwards and never reuse a seq"
     )
+
+
+def too_large(key: FrameKey, num_bytes: int) -> ResultTooLarge:
+    """The error for a result of num_bytes that is not kept, or not sent."""
+    return ResultTooLarge(
+        f"the result of {key} has {num_bytes} bytes, one may have {MAX_RESULT_BYTES}; "
+        "lower max_detections, or serve a pack whose task says less"
+    )
+
+
+def check_retired(connection: sqlite3.Connection, key: FrameKey) -> None:
+    """ResultRetired if a frame that is not stored can only be one that was."""
+    highest = retention.highest_retired(connection, key.device, key.camera)
+    if key.seq <= highest:
+        raise ResultRetired(
+            f"{key} was settled here before: results of that camera up to seq {highest} were deleted by age "
+            "or size; do not send it again, and number new frames above"
+        )
 
 
 def _lock_folder(folder: Path) -> TextIO:

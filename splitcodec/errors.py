@@ -48,6 +48,8 @@ SplitcodecError
 |   |-- InvalidRequest           a field is missing, malformed or out of range
 |   |-- FrameConflict            another frame already has this device, camera and seq
 |   |-- ClientGone               the client went away before its request was whole
+|   |-- ResultRetired            the frame was settled and its result deleted since
+|   |-- ResultTooLarge           the frame's result has more bytes than one may
 |   |-- CursorOutOfRange         the results after that cursor are not kept
 |   `-- DeadlineExceeded         the answer would have come too late
 |-- ServiceError               a service that cannot serve anybody just now
@@ -257,6 +259,14 @@ class FrameConflict(RequestError):
 
 class ClientGone(RequestError):
     """The client went away before its request was whole; its link or its patience is at fault: send again."""
+
+
+class ResultRetired(RequestError):
+    """The frame was settled and its result deleted by age or size since; the sender should forget it."""
+
+
+class ResultTooLarge(RequestError):
+    """The frame's result has more bytes than may be stored and sent; the pack or its limits are at fault."""
 
 
 class CursorOutOfRange(RequestError):

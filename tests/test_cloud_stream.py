@@ -196,15 +196,22 @@ async def test_a_frame_that_may_succeed_later_ends_the_stream_unsettled(
     assert acks(retried)[-1] == ("door", 3)
 
 
+async def two_pending(cloud: Cloud) -> None:
+    """Until two frames are pending; every turn is a call to the server."""
+    while cloud.metric("splitcodec_cloud_pending_frames") < 2:
+        await cloud.prompts.List(ListPromptsRequest())
+
+
 async def test_the_server_reads_no_more_than_the_frames_in_flight_it_promised(tmp_path: Path) -> None:
     async with running(tmp_path, workers=1, stream_in_flight=2) as cloud:
         cloud.runner.gate.clear()
         call = cloud.ingest.Stream((stream_request(seq) for seq in range(1, 31)), timeout=PATIENCE_S)
         await call.read()
-        await asyncio.to_thread(cloud.runner.started.wait, PATIENCE_S)
+        assert await asyncio.to_thread(cloud.runner.started.wait, PATIENCE_S)
+        await asyncio.wait_for(two_pending(cloud), PATIENCE_S)
         for _ in range(20):
             await cloud.prompts.List(ListPromptsRequest())
-            assert cloud.metric("splitcodec_cloud_pending_frames") <= 2
+            assert cloud.metric("splitcodec_cloud_pending_frames") == 2
         assert cloud.metric("splitcodec_cloud_ingest_streams") == 1
         cloud.runner.gate.set()
         responses = []
@@ -225,7 +232,7 @@ async def test_a_cancelled_stream_leaves_nothing_in_work(tmp_path: Path) -> None
         cloud.runner.gate.clear()
         call = cloud.ingest.Stream((stream_request(seq) for seq in range(1, 6)), timeout=PATIENCE_S)
         await call.read()
-        await asyncio.to_thread(cloud.runner.started.wait, PATIENCE_S)
+        assert await asyncio.to_thread(cloud.runner.started.wait, PATIENCE_S)
         call.cancel()
         while cloud.metric("splitcodec_cloud_ingest_streams") > 0:
             await cloud.prompts.List(ListPromptsRequest())
@@ -244,7 +251,7 @@ async def test_a_stopping_server_settles_what_is_in_flight_and_says_unavailable(
         call = cloud.ingest.Stream(timeout=PATIENCE_S)
         await call.read()
         await call.write(stream_request(1))
-        await asyncio.to_thread(cloud.runner.started.wait, PATIENCE_S)
+        assert await asyncio.to_thread(cloud.runner.started.wait, PATIENCE_S)
         stopping = asyncio.create_task(cloud.server.stop())
         cloud.runner.gate.set()
         response = await call.read()

@@ -1,0 +1,66 @@
+"""The schema of the result database, as the steps that lead to it: a new file takes all of them, an older one
+those it lacks.
+
+A step and its version number are one transaction, so that a power cut leaves the version before it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+_TO_VERSION_1: Final = """
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+BEGIN;
+CREATE TABLE IF NOT EXISTS results (
+    cursor INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    captured INTEGER NOT NULL,  -- unix nanoseconds, the device's clock
+    stored INTEGER NOT NULL,    -- unix nanoseconds, this machine's clock
+    result BLOB NOT NULL,       -- TaskResult without its cursor
+    UNIQUE (device, camera, seq)
+);
+CREATE INDEX IF NOT EXISTS results_by_camera ON results (device, camera, cursor);
+CREATE TABLE IF NOT EXISTS retired (
+    device TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    cursor INTEGER NOT NULL,    -- the newest deleted one
+    PRIMARY KEY (device, camera)
+) WITHOUT ROWID;
+PRAGMA user_version = 1;
+COMMIT;
+"""
+
+# Every index ends with the rowid, which is the cursor: what one of these finds is in order already. `seq` in
+# `retired` is the highest deleted one, never lowered and never deleted; -1: none since version 2.
+_TO_VERSION_2: Final = """
+BEGIN IMMEDIATE;
+CREATE INDEX results_by_camera_name ON results (camera);
+CREATE INDEX results_by_device ON results (device);
+CREATE INDEX results_by_task ON results (task);
+ALTER TABLE retired ADD COLUMN seq INTEGER NOT NULL DEFAULT -1;
+PRAGMA user_version = 2;
+COMMIT;
+"""
+
+_STEPS: Final = (_TO_VERSION_1, _TO_VERSION_2)
+SCHEMA_VERSION: Final = len(_STEPS)
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The schema version of the file; 0: it is new."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file, of a version up to SCHEMA_VERSION, to SCHEMA_VERSION."""
+    try:
+        for step in _STEPS[version_of(connection) :]:
+            connection.executescript(step)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
