@@ -32,8 +32,8 @@ from splitcodec.wire.v1.results_pb2 import FrameKey, TaskResult
 
 MAX_SETTLED_TOGETHER: Final = 32  # frames per transaction; bounds how long the first one waits
 MAX_RESPONSE_BYTES: Final = 4 * 2**20 - 2**16
-"""Of results and rejections in one response: with its acks below the 4 MiB that gRPC clients take when nobody
-told them otherwise."""
+"""Of results, rejections and acks in one response: with the rest below the 4 MiB that gRPC clients take when
+nobody told them otherwise."""
 
 InferContext: TypeAlias = "grpc.aio.ServicerContext[InferRequest, InferResponse]"
 StreamContext: TypeAlias = "grpc.aio.ServicerContext[StreamRequest, StreamResponse]"
@@ -242,7 +242,7 @@ def _parts(settled: list[_Settled]) -> Iterator[list[_Settled]]:
     part: list[_Settled] = []
     num_bytes = 0
     for entry in settled:
-        size = entry.message().ByteSize()
+        size = entry.message().ByteSize() + entry.frame.key.ByteSize()  # the key for its ack
         if part and num_bytes + size > MAX_RESPONSE_BYTES:
             yield part
             part, num_bytes = [], 0

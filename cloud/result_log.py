@@ -136,7 +136,7 @@ class ResultLog:
         results = [result for part, _ in group for result in part]
         try:
             outcomes = await self._write(lambda: self._store.put(results))
-        except Exception as error:
+        except BaseException as error:  # whatever it is, every caller is told and the next group goes
             for _, answer in group:
                 if not answer.done():
                     answer.set_exception(error)
