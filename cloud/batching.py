@@ -50,7 +50,10 @@ class _Waiting(Generic[Item, Output]):
 
 
 class Batcher(Generic[Item, Output]):
-    """Calls `run(items)` in worker threads; it gives, in order, an output or an exception for each item."""
+    """Calls `run(items)` in worker threads; it gives, in order, an output or an exception for each item.
+
+    If it raises for several items it is called again for each of them alone, so that one harms no other.
+    """
 
     def __init__(
         self,
@@ -138,6 +141,14 @@ class Batcher(Generic[Item, Output]):
                 return group
             await self._next_arrival(patience)
 
+    def _run_each(self, items: Sequence[Item]) -> Sequence[Output | Exception]:
+        try:
+            return self._run(items)
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+        return [output for item in items for output in self._run_each([item])]
+
     async def _next_arrival(self, timeout_s: float | None) -> None:
         self._arrived.clear()
         arrival: Awaitable[bool] = self._arrived.wait()
@@ -151,10 +162,8 @@ class Batcher(Generic[Item, Output]):
         self._observe_size(len(batch))
         try:
             outputs = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._run, [entry.item for entry in batch]
+                self._threads, self._run_each, [entry.item for entry in batch]
             )
-        except Exception as error:
-            outputs = [error] * len(batch)
         finally:
             self._free_workers.release()
         for entry, output in zip(batch, outputs, strict=True):

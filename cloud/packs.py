@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from threading import Lock
 
+from cloud.blame import answer_each
 from cloud.rooms import TaskRoom, pack_room, published_room
 from cloud.runner import Admission, ServedPrompt, TaskOutput
 from splitcodec.bitstream import parse
-from splitcodec.codec import DecodedFeature, FeatureDecoder
+from splitcodec.codec import FeatureDecoder
 from splitcodec.errors import (
     PackMismatch,
     PromptNotFound,
@@ -67,13 +68,13 @@ class PackRunner:
         return Admission(room.task, group)
 
     def run(self, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
-        """Decode, run the tail once for all, and postprocess each; a bad frame's answer is its own error."""
+        """Decode, run the tail once for all, and postprocess each; a bad frame's answer is its own error.
+
+        UndecodableFrame if the graphs fail on that frame alone, GraphFailed if they fail on any.
+        """
         header = parse(bitstreams[0]).header
         room = self._room((header.codec_digest, header.prompt_digest))
-        decoded = room.decoder.decompress_batch(bitstreams)
-        sound = [frame for frame in decoded if isinstance(frame, DecodedFeature)]
-        outputs = iter(room.tail.answer(sound))
-        return [next(outputs) if isinstance(frame, DecodedFeature) else frame for frame in decoded]
+        return answer_each(room.answer, bitstreams, lambda _: room.probe())
 
     def codecs(self) -> Mapping[str, CodecSection]:
         """See PromptHost."""

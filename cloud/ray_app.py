@@ -21,10 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
 
+from cloud.blame import answer_each
 from cloud.runner import TaskOutput
 from cloud.settings import CloudSettings
 from cloud.tails import TaskTail
-from splitcodec.bitstream import Header
+from splitcodec.bitstream import Header, parse
 from splitcodec.codec import DecodedFeature, FeatureDecoder
 from splitcodec.errors import PackMismatch, SplitcodecError
 from splitcodec.packs import Pack, load_pack
@@ -142,20 +143,27 @@ class Decoder:
         pack = options.load()
         store = PromptStore(pack.prompts.values())
         self._decoder = FeatureDecoder(pack, options.engine, options.threads, store)
-        self._prompts = tuple(pack.prompts.values())
-        for prompt in self._prompts:
+        self._prompts = {prompt.wire_digest: prompt for prompt in pack.prompts.values()}
+        for prompt in self._prompts.values():
             self._decoder.warm(prompt)
         _set_batching(self.decode, options)
 
     @serve.batch
     async def decode(self, bitstreams: list[bytes]) -> list[Feature | SplitcodecError]:
         """The feature of each bitstream, or the error that is its own."""
-        decoded = await asyncio.to_thread(self._decoder.decompress_batch, bitstreams)
+        return await asyncio.to_thread(self._decode, bitstreams)
+
+    def _decode(self, bitstreams: list[bytes]) -> list[Feature | SplitcodecError]:
+        decoded = answer_each(self._decoder.decompress_batch, bitstreams, self._probe)
         return [_portable(one) for one in decoded]
+
+    def _probe(self, bitstream: bytes) -> None:
+        """Raises if the graphs do not run with that frame's prompt."""
+        self._decoder.warm(self._prompts[parse(bitstream).header.prompt_digest])
 
     async def check_health(self) -> None:
         """Raises if the graphs no longer run; Ray then replaces this replica."""
-        await asyncio.to_thread(self._decoder.warm, self._prompts[0])
+        await asyncio.to_thread(self._decoder.warm, next(iter(self._prompts.values())))
 
 
 def _portable(one: DecodedFeature | SplitcodecError) -> Feature | SplitcodecError:
@@ -188,7 +196,7 @@ class Tail:
 
     def _answer(self, frames: list[Feature | SplitcodecError]) -> list[TaskOutput | SplitcodecError]:
         sound = [frame for frame in frames if not isinstance(frame, SplitcodecError)]
-        outputs = iter(self._tail.answer(sound))
+        outputs = iter(answer_each(self._tail.answer, sound, lambda _: self._tail.probe(self._channels)))
         return [frame if isinstance(frame, SplitcodecError) else next(outputs) for frame in frames]
 
     async def check_health(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cloud.runner import ServedPrompt
+from cloud.runner import ServedPrompt, TaskOutput
 from cloud.tails import TaskTail
-from splitcodec.codec import FeatureDecoder
-from splitcodec.errors import GraphFailed, InvalidManifest, InvalidPrompt
+from splitcodec.codec import DecodedFeature, FeatureDecoder
+from splitcodec.errors import GraphFailed, InvalidManifest, InvalidPrompt, SplitcodecError
 from splitcodec.packs import Pack, TaskSection
 from splitcodec.packs.prompt_pack import PromptPack
 from splitcodec.prompts import Prompt
@@ -34,6 +35,18 @@ class TaskRoom:
     def key(self) -> tuple[bytes, bytes]:
         """Codec and prompt digest, 8 bytes each, as in a bitstream header."""
         return self.decoder.pack.wire_digest, self.prompt.wire_digest
+
+    def answer(self, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
+        """Decode frames of this prompt and run the tail once for all; a graph fails all that share it."""
+        decoded = self.decoder.decompress_batch(bitstreams)
+        sound = [frame for frame in decoded if isinstance(frame, DecodedFeature)]
+        outputs = iter(self.tail.answer(sound))
+        return [next(outputs) if isinstance(frame, DecodedFeature) else frame for frame in decoded]
+
+    def probe(self) -> None:
+        """Decode and answer one frame of zeros. Raises what is wrong with the engine, if it is ill."""
+        self.decoder.warm(self.prompt)
+        self.tail.probe(self.decoder.pack.manifest.codec.feature_channels)
 
     def served(self, active: bool) -> ServedPrompt:
         """What callers are told."""

@@ -60,10 +60,12 @@ SETTLING: Final[tuple[type[errors.SplitcodecError], ...]] = (
     errors.ResultRetired,
     errors.ResultTooLarge,
     errors.SigmaIndexMismatch,
+    errors.UndecodableFrame,
     errors.UnknownTask,
 )
-"""Errors that the same bytes will meet again for ever. Not CorruptBitstream: the link may have done it, and
-not DigestMismatch or UnsupportedVersion: a later roll-out cures them."""
+"""Errors that the same bytes will meet again for ever. Not CorruptBitstream: the link may have done it; not
+DigestMismatch or UnsupportedVersion: a later roll-out cures them; not GraphFailed: the engine may be ill, and
+`cloud.blame` says when it is the frame."""
 
 
 @dataclass(frozen=True)

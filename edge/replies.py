@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 REFUSALS: Final = 5  # so many for one frame itself ...
 REFUSED_FOR_S: Final = 300.0  # ... over at least this long, then it is given up: the cloud may only be ill
+_NO_RESULT: Final = "the cloud acknowledged the frame without a result; deploy the same version on both sides"
+_SETTLED_BEFORE: Final = "the cloud answered the frame before and deleted its result since; send a new frame"
 
 
 class Replies:
@@ -98,17 +100,15 @@ class Replies:
         done: list[int] = []
         for seq in settled:
             one, entry = lane.under_way[seq], lane.entries.get(seq)
-            if one.refused is not None:
+            lost = one.refused is not None and not one.refused.delivered
+            if one.refused is not None and lost:
                 self._give_up(lane, one, one.refused)
             elif one.from_disk or (entry is not None and entry.on_disk):
                 done.append(seq)
-            if one.refused is None:
+            if not lost:
                 self._metrics.delivered.labels("spool" if one.from_disk else "live").inc()
             if entry is not None and not entry.answer.done():
-                said = (
-                    "the cloud acknowledged the frame without a result; deploy the same version on both sides"
-                )
-                entry.answer.set_exception(CloudRefused(said))
+                entry.answer.set_exception(CloudRefused(_SETTLED_BEFORE if one.refused else _NO_RESULT))
             lane.entries.pop(seq, None)
             self._outbox.left_stream(lane.under_way.pop(seq))
         if done:

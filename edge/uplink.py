@@ -15,7 +15,7 @@ import grpc.aio
 from edge.cloud_link import CloudLink
 from edge.settings import EdgeSettings
 from edge.waiting import in_time
-from splitcodec.errors import CloudRefused, CloudUnavailable
+from splitcodec.errors import CloudRefused, CloudUnavailable, ResultRetired
 from splitcodec.tasks import TaskAnswer
 from splitcodec.tasks.messages import get_answer
 from splitcodec.tracing import Tracing
@@ -87,9 +87,9 @@ class CloudAnswer:
 class Refused:
     """The cloud did not answer a frame.
 
-    settled: the same bytes would be refused for ever; curable: a roll-out in the cloud would help; otherwise
-    the frame may be damaged on the way, or be fatal to the decoder. passing: it is the cloud's trouble, not
-    the frame's. error: class name, or the status code.
+    settled: the same bytes would be refused for ever, whatever the status code says of other refusals;
+    curable: a roll-out in the cloud would help; otherwise the frame may be damaged on the way, or be fatal to
+    the decoder. passing: it is the cloud's trouble, not the frame's. error: class name, or the status code.
     """
 
     key: FrameKey
@@ -98,6 +98,11 @@ class Refused:
     passing: bool
     error: str
     message: str
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the frame was answered before and its result deleted since: nothing is lost."""
+        return self.settled and self.error == ResultRetired.__name__
 
 
 @dataclass(frozen=True)
@@ -237,8 +242,8 @@ def _refused(rejection: ingest_pb2.Rejection) -> Refused:
     return Refused(
         key=_key(rejection.key),
         settled=rejection.settled,
-        curable=code in _CURABLE,
-        passing=code in _AWAY and code not in _CURABLE,
+        curable=not rejection.settled and code in _CURABLE,
+        passing=not rejection.settled and code in _AWAY and code not in _CURABLE,
         error=rejection.error or code.name,
         message=rejection.message[:500],
     )

@@ -4,6 +4,7 @@ SplitcodecError
 |-- BitstreamError             bytes that are not a bitstream this decoder takes
 |   |-- CorruptBitstream         damaged, truncated, padded or forged
 |   |-- BitstreamTooLarge        claims more bytes or pixels than the limits allow
+|   |-- UndecodableFrame         the graphs fail on it, and on it alone
 |   `-- UnsupportedVersion       made by a newer (or much older) encoder
 |-- DigestMismatch             a sound bitstream meant for other weights
 |   |-- PackMismatch             this side holds another pack
@@ -83,6 +84,10 @@ class CorruptBitstream(BitstreamError):
 
 class BitstreamTooLarge(BitstreamError):
     """The bytes, or the sizes they claim, exceed a hard limit; the sender should send less."""
+
+
+class UndecodableFrame(BitstreamError):
+    """The bytes are sound but the graphs fail on them and on no others; do not send them again: report it."""
 
 
 class UnsupportedVersion(BitstreamError):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from waiting import until
 
 from cloud.batching import Batcher, BatchLimits
 from splitcodec.errors import QueueFull, ServiceStopping
@@ -20,6 +21,7 @@ class Doubler:
 
     def __init__(self) -> None:
         self.gate = threading.Event()
+        self.started = threading.Event()
         self.batches: list[list[int]] = []
         self.running = 0
         self.most_running = 0
@@ -30,6 +32,7 @@ class Doubler:
             self.batches.append(list(items))
             self.running += 1
             self.most_running = max(self.most_running, self.running)
+        self.started.set()
         assert self.gate.wait(PATIENCE_S)
         with self._lock:
             self.running -= 1
@@ -55,8 +58,7 @@ async def batching(
 
 
 async def pending(batcher: Batcher[int, int], count: int) -> None:
-    while batcher.pending < count:
-        await asyncio.sleep(0)
+    await until(lambda: batcher.pending >= count)
 
 
 def submit(batcher: Batcher[int, int], item: int, group: str = "a", wait: bool = True) -> asyncio.Task[int]:
@@ -71,8 +73,7 @@ async def test_items_that_wait_together_share_batches_of_their_group_up_to_the_l
     async with batching(run, max_batch=3) as batcher:
         tasks = [submit(batcher, 0)]
         await pending(batcher, 1)
-        while not run.batches:
-            await asyncio.sleep(0)
+        await until(run.started.is_set)
         tasks += [submit(batcher, n, "ab"[n % 2]) for n in range(1, 9)]
         await pending(batcher, 9)
         run.gate.set()
@@ -127,13 +128,33 @@ async def test_a_run_that_fails_as_a_whole_fails_every_item_and_the_next_batch_w
         assert await submit(batcher, 2) == 2
 
 
+async def test_a_run_that_fails_for_one_item_of_a_batch_fails_that_item_alone() -> None:
+    run = Doubler()
+
+    def fragile(items: Sequence[int]) -> Sequence[int | Exception]:
+        outputs = run(items)
+        if 13 in items:
+            raise RuntimeError("engine lost")
+        return outputs
+
+    async with batching(fragile) as batcher:
+        busy = submit(batcher, 0)
+        await until(run.started.is_set)
+        tasks = [submit(batcher, n) for n in (7, 13, 9)]
+        await pending(batcher, 4)
+        run.gate.set()
+        assert await busy == 0
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert (answers[0], type(answers[1]), answers[2]) == (14, RuntimeError, 18)
+    assert run.batches == [[0], [7, 13, 9], [7], [13], [9]]
+
+
 async def test_no_more_batches_run_at_once_than_there_are_workers() -> None:
     run = Doubler()
     async with batching(run, max_batch=1, workers=2) as batcher:
         tasks = [submit(batcher, n) for n in range(6)]
         await pending(batcher, 6)
-        while run.running < 2:
-            await asyncio.sleep(0)
+        await until(lambda: run.running == 2)
         run.gate.set()
         await asyncio.gather(*tasks)
     assert run.most_running == 2
@@ -147,8 +168,9 @@ async def test_full_means_refused_or_waiting_as_asked() -> None:
         with pytest.raises(QueueFull, match="the limit is 2"):
             await submit(batcher, 3, wait=False)
         patient = submit(batcher, 4)
-        await asyncio.sleep(0)
-        assert batcher.pending == 2
+        with pytest.raises(QueueFull):  # asked after the patient one, so that one has begun to wait
+            await submit(batcher, 5, wait=False)
+        assert (batcher.pending, patient.done()) == (2, False)
         run.gate.set()
         assert await asyncio.gather(*tasks, patient) == [2, 4, 8]
     assert batcher.pending == 0
@@ -158,8 +180,7 @@ async def test_cancelled_items_never_reach_a_worker() -> None:
     run = Doubler()
     async with batching(run) as batcher:
         busy = submit(batcher, 1)
-        while not run.batches:
-            await asyncio.sleep(0)
+        await until(run.started.is_set)
         dropped, kept = submit(batcher, 2), submit(batcher, 3)
         await pending(batcher, 3)
         dropped.cancel()
@@ -173,8 +194,7 @@ async def test_stopping_finishes_what_runs_and_refuses_what_waits() -> None:
     run = Doubler()
     async with batching(run) as batcher:
         busy = submit(batcher, 1)
-        while not run.batches:
-            await asyncio.sleep(0)
+        await until(run.started.is_set)
         waiting = submit(batcher, 2)
         await pending(batcher, 2)
         stopping = asyncio.create_task(batcher.stop())

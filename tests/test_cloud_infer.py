@@ -8,11 +8,16 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cloud_helpers import PATIENCE_S, PlainRunner, bitstream, error_name, infer_request, running
+from cloud_helpers import PATIENCE_S, Cloud, PlainRunner, bitstream, error_name, infer_request, running
+from waiting import until
 
 from splitcodec.wire.v1.ingest_pb2 import InferRequest
-from splitcodec.wire.v1.prompts_pb2 import ListPromptsRequest
 from splitcodec.wire.v1.results_pb2 import FrameKey, GetResultRequest, ListResultsRequest
+
+
+async def pending(cloud: Cloud, frames: int) -> None:
+    """Until so many frames wait or are in work."""
+    await until(lambda: cloud.metric("splitcodec_cloud_pending_frames") == frames)
 
 
 async def in_work(runner: PlainRunner) -> None:
@@ -153,18 +158,27 @@ async def test_a_message_above_the_limit_never_reaches_the_service(tmp_path: Pat
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_late_work_is_dropped(tmp_path: Path) -> None:
+async def test_work_that_nobody_waits_for_any_more_is_dropped(tmp_path: Path) -> None:
     async with running(tmp_path, workers=1) as cloud:
         cloud.runner.gate.clear()
         busy = cloud.ingest.Infer(infer_request(1), timeout=PATIENCE_S)
         await in_work(cloud.runner)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await cloud.ingest.Infer(infer_request(2), timeout=0.05)
+        late = cloud.ingest.Infer(infer_request(2), timeout=PATIENCE_S)
+        await pending(cloud, 2)
+        late.cancel()
+        await pending(cloud, 1)
         cloud.runner.gate.set()
         await busy
         await cloud.ingest.Infer(infer_request(3), timeout=PATIENCE_S)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert cloud.runner.batches == [["door-1"], ["door-3"]]
+
+
+async def test_a_frame_that_is_not_answered_by_its_deadline_is_late(tmp_path: Path) -> None:
+    async with running(tmp_path, workers=1) as cloud:
+        cloud.runner.gate.clear()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await cloud.ingest.Infer(infer_request(1), timeout=0.05)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_a_full_queue_refuses_at_once(tmp_path: Path) -> None:
@@ -191,8 +205,7 @@ async def test_waiting_frames_of_several_cameras_share_a_batch_and_a_bad_one_har
         await in_work(cloud.runner)
         others = [cloud.ingest.Infer(infer_request(1, name), timeout=PATIENCE_S) for name in ("yard", "hall")]
         bad = cloud.ingest.Infer(infer_request(1, "roof", "forged"), timeout=PATIENCE_S)
-        while cloud.metric("splitcodec_cloud_pending_frames") < 4:
-            await cloud.prompts.List(ListPromptsRequest())
+        await pending(cloud, 4)
         cloud.runner.gate.set()
         labels = [(await call).result.detections.items[0].label for call in (first, *others)]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -210,8 +223,7 @@ async def test_concurrent_frames_of_one_camera_are_committed_in_the_order_they_c
             # Two network sizes, so that two batches hold every other frame each.
             data = bitstream(str(seq), network_side=32 + 32 * (seq % 2))
             calls.append(cloud.ingest.Infer(infer_request(seq, bitstream=data), timeout=PATIENCE_S))
-            while cloud.metric("splitcodec_cloud_pending_frames") <= seq:
-                await cloud.prompts.List(ListPromptsRequest())
+            await pending(cloud, seq + 1)
         cloud.runner.gate.set()
         answers = [await call for call in calls]
     assert [answer.result.cursor for answer in answers] == [1, 2, 3, 4, 5]

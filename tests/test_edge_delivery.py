@@ -268,6 +268,37 @@ async def test_a_frame_on_disk_that_the_cloud_will_never_take_is_quarantined(
         assert cloud.seqs() == seqs(names)
 
 
+async def test_a_settled_refusal_is_a_loss_whatever_its_code_means_otherwise(
+    codec: Codec, tmp_path: Path
+) -> None:
+    async def refuse(*_: object) -> ingest_pb2.InferResponse:
+        raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "PackTooLarge", "too large; cut it", settled=True)
+
+    async with away(codec, tmp_path) as (rig, come_back):
+        names = await spool(rig, 1)
+        (await come_back()).answer = refuse
+        await settled(rig, *names, want="quarantined")
+        assert "too large; cut it" in (await rig.http.get(f"/v1/frames/{names[0]}")).json()["reason"]
+        assert await metric(rig, "splitcodec_edge_delivered_frames_total") == 0
+
+
+async def test_a_frame_whose_result_the_cloud_deleted_since_counts_as_delivered(
+    codec: Codec, tmp_path: Path
+) -> None:
+    async def retired(*_: object) -> ingest_pb2.InferResponse:
+        raise Refusal(grpc.StatusCode.ALREADY_EXISTS, "ResultRetired", "up to seq 9", settled=True)
+
+    async with away(codec, tmp_path) as (rig, come_back):
+        await spool(rig, 2)
+        (await come_back()).answer = retired
+        await emptied(rig)
+        assert await metric(rig, "splitcodec_edge_spool_quarantined_total") == 0
+        assert await metric(rig, "splitcodec_edge_delivered_frames_total", path="spool") == 2
+        response = await rig.post()
+    assert response.status_code == 502
+    assert "deleted its result since" in response.json()["detail"]
+
+
 async def test_a_cloud_that_is_never_updated_does_not_keep_frames_for_ever(
     codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

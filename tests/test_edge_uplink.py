@@ -59,6 +59,13 @@ async def test_a_frame_goes_up_and_its_answer_and_ack_come_down(encoded: Encoded
         (grpc.StatusCode.PERMISSION_DENIED, False, True, False),  # a token for another device
         (grpc.StatusCode.RESOURCE_EXHAUSTED, False, False, True),
         (grpc.StatusCode.INTERNAL, False, False, False),
+        (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            True,
+            False,
+            False,
+        ),  # settled wins over the code
+        (grpc.StatusCode.PERMISSION_DENIED, True, False, False),
     ],
 )
 async def test_refusals_say_whether_to_try_again(
