@@ -15,6 +15,7 @@ from types import FrameType
 import numpy as np
 import uvicorn
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from uvicorn.server import HANDLED_SIGNALS
 
 from edge.access import Gate
 from edge.app import create_app
@@ -150,15 +151,11 @@ async def serve(
                 bytes.fromhex(codec.codec_digest)[:8],
                 settings.max_prompt_bytes,
             )
-            await stack.enter_async_context(following(follower))
+            await stack.enter_async_context(following(follower, metrics.background_failures))
         await stack.enter_async_context(reading_sources(pipeline, checked_sources(settings)))
         server = EdgeServer(http_config(settings, pipeline, tls), pipeline, settings.shutdown_grace_s)
-        _ignore_signals_outside_the_server()
-        port = listener.getsockname()[1]
-        print(json.dumps({"event": "listening", "http_port": port}), flush=True)
-        log.info(
-            "listening on %s:%d, cloud %s, pack %s", settings.host, port, settings.cloud_target, codec.pack
-        )
+        for number in HANDLED_SIGNALS:  # also before uvicorn takes them, and after it gave them back
+            signal.signal(number, server.handle_exit)
         await server.serve(sockets=[listener])
 
 
@@ -172,6 +169,16 @@ class EdgeServer(uvicorn.Server):
         self._drain_s = drain_s
         self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where it listens once that is so: connections are taken, and a signal stops it."""
+        await super().startup(sockets=sockets)
+        settings = self._pipeline.settings
+        for listener in sockets or ():
+            port = listener.getsockname()[1]
+            print(json.dumps({"event": "listening", "http_port": port}), flush=True)
+            where = (settings.host, port, settings.cloud_target, self._pipeline.readiness().pack)
+            log.info("listening on %s:%d, cloud %s, pack %s", *where)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Not ready at once, then drain; a second signal ends it now."""
@@ -226,12 +233,6 @@ def http_config(settings: EdgeSettings, pipeline: EdgePipeline, tls: ServerTls |
     config.load()
     config.ssl = tls.context if tls is not None else None
     return config
-
-
-def _ignore_signals_outside_the_server() -> None:
-    """uvicorn raises a signal again once it has stopped; without this it would kill the clean-up."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
 
 
 if __name__ == "__main__":

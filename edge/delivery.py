@@ -13,6 +13,7 @@ from edge.rate_control import RateControl
 from edge.replies import Replies
 from edge.uplink import CloudStream, FrameKey, Uplink
 from edge.waiting import wait_set
+from splitcodec.background import keep_going
 from splitcodec.errors import CloudUnavailable
 from splitcodec.rate_control.link import Sent
 
@@ -24,6 +25,7 @@ TEND_S: Final = 1.0
 CANCEL_AGAIN_S: Final = 0.5
 STOPPED: Final = "delivery was stopped"
 EXPIRE_S: Final = 60.0
+AGAIN_S: Final = 1.0  # pause after a failure that nobody foresaw
 
 
 class Delivery:
@@ -47,12 +49,15 @@ class Delivery:
         self._deadline_s = deadline_s
         self._patience_s = deadline_s
         self._failures = 0
+        self._expired_at = 0.0
         self._sent: dict[FrameKey, Sent] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin; frames leave as soon as the cloud is there."""
-        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._tend())]
+        self._expired_at = asyncio.get_running_loop().time()
+        delivering = keep_going("delivery", self._run, AGAIN_S, self._metrics.background_failures)
+        self._tasks = [asyncio.create_task(delivering), asyncio.create_task(self._keep_tending())]
 
     async def stop(self) -> None:
         """End the stream; what was not acknowledged is sent by the next edge that opens the spool."""
@@ -72,25 +77,30 @@ class Delivery:
             await wait_set(self._outbox.moved, left)
 
     async def _run(self) -> None:
+        """One stream after another, until an error that nobody foresaw."""
         await self._outbox.find_backlog()
         while True:
-            why = STOPPED
-            self._replies.refused = ""
-            try:
-                async with self._uplink.stream() as stream:
-                    self._outbox.opened()
-                    self._metrics.uplink_up.set(1)
-                    await self._exchange(stream)
-            except CloudUnavailable as error:
-                why = str(error)
-            except Exception as error:
-                log.exception("delivery failed and begins again")
-                why = f"delivery failed: {type(error).__name__}"
-            finally:
-                self._end(why)
+            await self._stream()
             await self._outbox.find_backlog()
             if not self._replies.refused:
                 await asyncio.sleep(self._backoff())
+
+    async def _stream(self) -> None:
+        """One stream, from its beginning to its end."""
+        why = STOPPED
+        self._replies.refused = ""
+        try:
+            async with self._uplink.stream() as stream:
+                self._outbox.opened()
+                self._metrics.uplink_up.set(1)
+                await self._exchange(stream)
+        except CloudUnavailable as error:
+            why = str(error)
+        except Exception as error:
+            why = f"delivery failed: {type(error).__name__}"
+            raise
+        finally:
+            self._end(why)
 
     def _end(self, why: str) -> None:
         """Nothing is under way any more."""
@@ -114,19 +124,22 @@ class Delivery:
         return random.uniform(longest / 2, longest)
 
     async def _exchange(self, stream: CloudStream) -> None:
-        """Until the stream ends: CloudUnavailable."""
+        """Until the stream ends: CloudUnavailable. Any other error: a part of it failed."""
         # The sender may notice the end first, but the last replies tell why: they are read in any case.
         calls = (self._receive(stream), self._watch(), self._send(stream))
         tasks = [asyncio.create_task(call) for call in calls]
+        running = set(tasks)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            while not any(map(_failed, tasks)):
+                _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             ended = await asyncio.gather(*tasks, return_exceptions=True)
         for error in ended:
-            if isinstance(error, Exception):
+            if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
                 raise error
+        raise RuntimeError("a part of the exchange with the cloud was cancelled from within")
 
     async def _send(self, stream: CloudStream) -> None:
         while True:
@@ -156,12 +169,18 @@ class Delivery:
             f"the cloud did not answer within {patience} s; look at its health and the link"
         )
 
+    async def _keep_tending(self) -> None:
+        await asyncio.sleep(TEND_S)
+        await keep_going("spool", self._tend, TEND_S, self._metrics.background_failures)
+
     async def _tend(self) -> None:
-        loop = asyncio.get_running_loop()
-        expired_at = loop.time()
-        while True:
-            await asyncio.sleep(TEND_S)
-            expire = loop.time() - expired_at >= EXPIRE_S
-            if expire:
-                expired_at = loop.time()
-            await self._outbox.tend(expire)
+        now = asyncio.get_running_loop().time()
+        expire = now - self._expired_at >= EXPIRE_S
+        if expire:
+            self._expired_at = now
+        await self._outbox.tend(expire)
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    """Whether it ended with an error, or was cancelled, by whomever."""
+    return task.done() and (task.cancelled() or task.exception() is not None)

@@ -13,9 +13,11 @@ from typing import Final, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
+from prometheus_client import Counter
 
 from edge.cloud_link import CloudLink
 from edge.prompts import EdgePrompts
+from splitcodec.background import keep_going
 from splitcodec.errors import CloudUnavailable, PackDamaged, PackTooLarge, SplitcodecError
 from splitcodec.wire.v1 import prompts_pb2, prompts_pb2_grpc
 
@@ -119,22 +121,20 @@ class PromptFollower:
         self._codec_digest = codec_digest
         self._max_bytes = max_bytes
         self._refused: set[bytes] = set()  # not fetched again before the next start
+        self._pause_s = 0.0
 
-    async def run(self) -> None:
-        """Until cancelled; an end of the connection is followed by a pause and a new try."""
-        pause = FIRST_PAUSE_S
-        while True:
-            try:
-                async with contextlib.aclosing(self._source.watch()) as states:
-                    async for state in states:
-                        pause = FIRST_PAUSE_S
-                        await self.apply(state)
-            except CloudUnavailable as error:
-                log.info("the prompts of the cloud are not watched (%s); next try in %.0f s", error, pause)
-            except Exception:
-                log.exception("following the prompts of the cloud failed; next try in %.0f s", pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+    async def turn(self) -> None:
+        """The pause that is due, and one connection, followed until it ends."""
+        await asyncio.sleep(self._pause_s)
+        self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+        try:
+            async with contextlib.aclosing(self._source.watch()) as states:
+                async for state in states:
+                    self._pause_s = FIRST_PAUSE_S
+                    await self.apply(state)
+        except CloudUnavailable as error:
+            why, pause = error, self._pause_s
+            log.info("the prompts of the cloud are not watched (%s); next try in %.0f s", why, pause)
 
     async def apply(self, state: Sequence[CloudPrompt]) -> None:
         """Use what the cloud uses; a prompt that cannot be used here leaves the one before it in use."""
@@ -163,9 +163,9 @@ class PromptFollower:
 
 
 @asynccontextmanager
-async def following(follower: PromptFollower) -> AsyncIterator[None]:
-    """Follow the cloud until the block ends."""
-    task = asyncio.create_task(follower.run())
+async def following(follower: PromptFollower, failures: Counter) -> AsyncIterator[None]:
+    """Follow the cloud until the block ends; failures: see keep_going."""
+    task = asyncio.create_task(keep_going("prompts", follower.turn, 0, failures))
     try:
         yield
     finally:

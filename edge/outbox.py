@@ -191,8 +191,11 @@ class Outbox:
     async def tend(self, expire: bool) -> None:
         """Try again what the disk refused, and look at the age limit if asked to."""
         undone, self._undone = self._undone, []
-        for work in undone:
-            await self._write(work)
+        try:
+            while undone:
+                await self._write(undone.pop(0))
+        finally:
+            self._undone = undone + self._undone  # what an error left out
         if not self._backlog_known:
             await self.find_backlog()
         if expire:
@@ -219,6 +222,8 @@ class Outbox:
 
     def _written(self, task: asyncio.Task[None]) -> None:
         self._writing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the spool failed on what the cloud said; frames may be sent again", exc_info=error)
         self.moved.set()
 
     async def _write(self, work: Callable[[Spool], object]) -> None:

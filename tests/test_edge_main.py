@@ -128,6 +128,25 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
+def test_a_signal_at_the_very_word_listening_stops_it(pack: Path, tmp_path: Path) -> None:
+    code = """
+import builtins, os, signal, sys
+import edge.__main__ as service
+def say_and_be_stopped(*words, **options):
+    builtins.print(*words, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+service.print = say_and_be_stopped
+service.main(sys.argv[1:])
+"""
+    flags = (f"--pack={pack}", f"--state-dir={tmp_path}", "--port=0", "--cloud-target=127.0.0.1:9")
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *flags], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["event"] == "listening"
+
+
+@pytest.mark.slow
 def test_a_second_edge_on_the_same_state_is_refused(pack: Path, tmp_path: Path) -> None:
     with edge(f"--pack={pack}", f"--state-dir={tmp_path}") as process:
         port_of(process)

@@ -122,6 +122,24 @@ async def test_frames_of_a_video_file_reach_the_cloud_and_it_plays_again(
         assert edge.rig.pipeline.recent(1, "door")[0].found[0].label == "cat"
 
 
+async def test_live_pictures_are_sent_on_after_a_failure(
+    codec: Codec, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(camera_module, "PAUSE_S", (0.01, 0.05))
+    real, failures = camera_module.CameraReader._send_newest, [asyncio.CancelledError(), RuntimeError("no")]
+
+    async def failing(self: camera_module.CameraReader) -> None:
+        if failures:
+            raise failures.pop()
+        await real(self)
+
+    monkeypatch.setattr(camera_module.CameraReader, "_send_newest", failing)
+    async with watching(codec, tmp_path, f"file:{video}") as edge:
+        await edge.rig.cloud.wait_for(frames=2)
+        counter = edge.rig.pipeline.metrics.background_failures
+        assert counter.labels("pictures")._value.get() == 2
+
+
 async def test_what_is_read_is_what_the_video_shows(video: Path) -> None:
     with av.open(str(video)) as container:
         first = next(container.decode(video=0)).to_ndarray(format="rgb24")

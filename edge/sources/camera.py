@@ -16,6 +16,7 @@ from edge.metrics import EdgeMetrics
 from edge.sources.address import Source
 from edge.sources.messages import Message, ReaderOrder, Said
 from edge.sources.process import SourceFailed, reader_process
+from splitcodec.background import keep_going
 
 log = logging.getLogger(__name__)
 
@@ -41,30 +42,34 @@ class CameraReader:
         self._places = asyncio.Semaphore(AT_ONCE)
         self._working: set[asyncio.Task[None]] = set()
         self._pictures = 0
+        self._pause_s = 0.0
         self.pid: int | None = None
 
     async def run(self) -> None:
         """Read; start again after every failure, with pauses that double until pictures come."""
-        sending = asyncio.create_task(self._send_newest())
-        pause = PAUSE_S[0]
+        failures = self._metrics.background_failures
+        sending = asyncio.create_task(keep_going("pictures", self._send_newest, PAUSE_S[0], failures))
         try:
-            while True:
-                before = self._pictures
-                reason = await self._read_once()
-                pause = PAUSE_S[0] if self._pictures > before else min(2 * pause, PAUSE_S[1])
-                log.warning(
-                    "camera %s (%s): %s; again in %.1f s",
-                    self._source.camera,
-                    self._source.shown,
-                    reason,
-                    pause,
-                )
-                await asyncio.sleep(random.uniform(pause / 2, pause))
+            await keep_going("camera", self._turn, 0, failures)
         finally:
             self._metrics.source_up.labels(self._source.camera).set(0)
             for task in (sending, *self._working):
                 task.cancel()
             await asyncio.gather(sending, *self._working, return_exceptions=True)
+
+    async def _turn(self) -> None:
+        """The pause that is due, and one reader's life."""
+        await asyncio.sleep(random.uniform(self._pause_s / 2, self._pause_s))
+        before, name = self._pictures, f"camera {self._source.camera} ({self._source.shown})"
+        try:
+            reason = await self._read_once()
+        except Exception:
+            log.error("%s: reading it failed", name)
+            raise
+        finally:
+            longer = min(max(2 * self._pause_s, PAUSE_S[0]), PAUSE_S[1])
+            self._pause_s = PAUSE_S[0] if self._pictures > before else longer
+        log.warning("%s: %s; again in %.1f s", name, reason, self._pause_s)
 
     async def _read_once(self) -> str:
         """One reader's life; why it ended."""
