@@ -170,6 +170,14 @@ def test_photos_come_sorted_without_masks_and_limited(tmp_path: Path, kind: str)
     assert len(read_photos(path, 100)) == 3
 
 
+def test_photos_behind_a_link_are_read(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/a.jpg").write_bytes(b"a")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/images").symlink_to(tmp_path / "disk", target_is_directory=True)
+    assert read_photos(tmp_path / "data", 2) == [PostedPhoto("a.jpg", "image/jpeg", b"a")]
+
+
 def test_no_photos_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no"):
         read_photos(tmp_path, 10)

@@ -142,6 +142,33 @@ def test_photos_without_labels_are_refused_with_the_remedy(tmp_path: Path) -> No
         read_labelled([folder])
 
 
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ([2, 3, float("nan"), 12], "its numbers are finite and its sides not below 0"),
+        ([2, 3, 10, -12], "its numbers are finite and its sides not below 0"),
+        ([2, 3], r"a box is \[x, y, width, height\]"),
+    ],
+)
+def test_a_wrong_annotation_names_its_file_image_and_id(tmp_path: Path, box: list[float], said: str) -> None:
+    listing = json.loads(document())
+    listing["annotations"][0]["bbox"] = box
+    (tmp_path / "instances.json").write_text(json.dumps(listing))
+    with pytest.raises(DatasetError, match=rf"instances\.json of .*: annotation 1 of image 4 has .*{said}"):
+        read_labelled([tmp_path])
+
+
+def test_the_two_flat_boxes_of_cocos_training_set_are_taken(tmp_path: Path) -> None:
+    listing = json.loads(document())
+    listing["annotations"][0]["bbox"] = [9.98, 188.56, 5.54, 0.0]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").write_bytes(png((20, 30, 3), 9))
+    (tmp_path / "instances.json").write_text(json.dumps(listing))
+    (photo,) = read_labelled([tmp_path])
+    place = Place(top=0, left=0, bottom=20, right=30, rows=20, columns=30, row=0, column=0)
+    assert (place.cut(photo.picture(), photo, 64, flip=False).classes == -1).all()
+
+
 def test_large_collections_are_decoded_on_demand_and_masks_are_no_photos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

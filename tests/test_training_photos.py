@@ -29,6 +29,28 @@ def test_folder_and_tar_give_the_same_photos_in_name_order(tmp_path: Path) -> No
     assert len(read_photos([folder, tmp_path / "photos.tar"])) == 6
 
 
+def test_photos_behind_links_are_found(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "disk", 2)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/images").symlink_to(folder, target_is_directory=True)
+    (folder / "again").symlink_to(tmp_path / "data", target_is_directory=True)
+    linked = read_photos([tmp_path / "data"])
+    assert [photo.shape for photo in linked] == [photo.shape for photo in read_photos([folder])]
+    assert len(linked) == 2
+
+
+@pytest.mark.parametrize("fault", ["absent", "no tar", "cut off"])
+def test_a_missing_or_damaged_tar_is_named_with_the_remedy(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "photos.tgz"
+    if fault != "absent":
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(write_photos(tmp_path / "photos", 2), "photos")
+        path.write_bytes(b"no tar" * 99 if fault == "no tar" else path.read_bytes()[:-100])
+    said = "there is no" if fault == "absent" else r"photos\.tgz is not a readable tar .*fetch it again"
+    with pytest.raises(DatasetError, match=said):
+        read_photos([path])
+
+
 def test_grey_and_transparent_photos_become_rgb(tmp_path: Path) -> None:
     Image.fromarray(np.full((20, 30), 7, np.uint8)).save(tmp_path / "a.png")
     Image.fromarray(np.full((20, 30, 4), 9, np.uint8)).save(tmp_path / "b.webp")

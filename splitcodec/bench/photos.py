@@ -4,6 +4,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from splitcodec.data_files import BAD_TAR, files_below
 from splitcodec.errors import DatasetError
 
 CONTENT_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
@@ -25,7 +26,7 @@ def read_photos(path: Path, limit: int) -> list[PostedPhoto]:
         raise DatasetError(f"{limit} photos were asked for; give 1 or more")
     try:
         photos = _from_folder(path, limit) if path.is_dir() else _from_tar(path, limit)
-    except (OSError, tarfile.TarError) as error:
+    except BAD_TAR as error:
         raise DatasetError(
             f"{path} cannot be read ({error}); give a tar or a folder with pictures"
         ) from error
@@ -43,11 +44,7 @@ def _posted(path: PurePosixPath, data: bytes) -> PostedPhoto:
 
 
 def _from_folder(root: Path, limit: int) -> list[PostedPhoto]:
-    names = sorted(
-        name
-        for file in root.rglob("*")
-        if file.is_file() and _is_photo(name := PurePosixPath(file.relative_to(root).as_posix()))
-    )
+    names = [name for text in files_below(root) if _is_photo(name := PurePosixPath(text))]
     return [_posted(name, (root / name).read_bytes()) for name in names[:limit]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ VOC_CATEGORIES = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 6
 OVERLAP = 255
 
 
-def mask_of(annotations: Sequence[dict[str, object]], size: tuple[int, int]) -> np.ndarray:
+def mask_of(annotations: Sequence[Mapping[str, object]], size: tuple[int, int]) -> np.ndarray:
     """(h, w) uint8: 0 background, k VOC class k, OVERLAP where two objects of these classes lie.
 
     size: height and width. Other categories are background. DatasetError without pycocotools.

@@ -7,7 +7,7 @@ download (`train2017/`, `annotations/instances_train2017.json`), whose polygons 
 from __future__ import annotations
 
 import io
-import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from splitcodec.coco import CocoDocument, GroundTruth, Photo, Row
 from splitcodec.errors import DatasetError
 from splitcodec.training.coco_masks import mask_of
 from splitcodec.training.photos import FILL, PhotoFile, files_of, window
@@ -72,34 +73,31 @@ def _read_one(source: Path) -> list[LabelledPhoto]:
             "COCO data, or use --losses practical"
         )
     listing, folder = layout
-    try:
-        document = json.loads(files[listing].read())
-        by_photo: dict[int, list[dict[str, object]]] = {int(row["id"]): [] for row in document["images"]}
-        for row in document["annotations"]:
-            if not row.get("iscrowd", 0):
-                by_photo[int(row["image_id"])].append(row)
-        return [_photo(files, folder, row, by_photo[int(row["id"])]) for row in document["images"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{listing} of {source} is not COCO detection data: {error!r}") from error
+    document = CocoDocument(files[listing].read(), f"{listing} of {source}", flat_boxes=True)
+    found: dict[int, list[tuple[GroundTruth, Row]]] = defaultdict(list)
+    for truth, row in zip(document.truths, document.rows, strict=True):
+        if not truth.is_crowd:
+            found[truth.photo_id].append((truth, row))
+    return [_photo(files, folder, photo, found[photo.photo_id]) for photo in document.photos]
 
 
 def _photo(
-    files: dict[str, PhotoFile], folder: str, row: dict[str, object], found: list[dict[str, object]]
+    files: dict[str, PhotoFile], folder: str, photo: Photo, found: list[tuple[GroundTruth, Row]]
 ) -> LabelledPhoto:
-    name = str(row["file_name"])
+    name = photo.file_name
     picture = files.get(f"{folder}/{name}", files.get(name))
     if picture is None:
         raise DatasetError(f"there is no {folder}/{name}, which the annotations name")
-    corners = np.array([one["bbox"] for one in found], np.float32).reshape(-1, 4)
+    corners = np.array([truth.box for truth, _ in found], np.float32).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
-    classes = np.array([int(str(one["category_id"])) for one in found], np.int64)
+    classes = np.array([truth.category_id for truth, _ in found], np.int64)
+    rows = [row for _, row in found]
     stored = files.get(f"masks/{PurePosixPath(name).stem}.png")
-    size = int(str(row["height"])), int(str(row["width"]))
     mask: Callable[[], np.ndarray] | None = None
     if stored is not None:
         mask = lambda: np.asarray(Image.open(io.BytesIO(stored.read())))  # noqa: E731
-    elif any("segmentation" in one for one in found):
-        mask = lambda: mask_of(found, size)  # noqa: E731
+    elif any("segmentation" in row for row in rows):
+        mask = lambda: mask_of(rows, (photo.height, photo.width))  # noqa: E731
     return LabelledPhoto(picture.picture, corners, classes, mask)
 
 

@@ -7,14 +7,15 @@ what it does not cover is filled with 114, exactly what the letterbox of the det
 from __future__ import annotations
 
 import io
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from splitcodec.data_files import open_files
 from splitcodec.errors import DatasetError
 
 FILL = 114
@@ -79,18 +80,17 @@ def _is_photo(name: str) -> bool:
 
 
 def files_of(source: Path) -> Iterator[tuple[str, PhotoFile]]:
-    """Every file of a tar or folder by its path inside, in name order; a tar is read into memory."""
-    if source.is_dir():
-        for path in sorted(p for p in source.rglob("*") if p.is_file()):
-            name = path.relative_to(source).as_posix()
-            yield name, PhotoFile(name, path.read_bytes, path.stat().st_size)
-        return
-    with tarfile.open(source) as archive:
-        for member in sorted(archive.getmembers(), key=lambda m: m.name):
-            handle = archive.extractfile(member) if member.isfile() else None
-            if handle is not None:
-                name = member.name.removeprefix("./")
-                yield name, _in_memory(name, handle.read())
+    """Every file of a tar or folder by its path inside, in name order; a tar is read into memory.
+
+    DatasetError: neither, or a damaged tar.
+    """
+    with open_files(source) as files:
+        if source.is_dir():
+            for name in files.names():
+                yield name, PhotoFile(name, partial(files.read, name), (source / name).stat().st_size)
+        else:
+            for name in sorted(files.names()):
+                yield name, _in_memory(name, files.read(name))
 
 
 def _in_memory(name: str, data: bytes) -> PhotoFile:
