@@ -23,6 +23,7 @@ from splitcodec.service import log_to_stderr
 from splitcodec.signing.memory import VersionMemory
 from splitcodec.signing.trust import TrustStore
 from splitcodec.tasks import ResultLimits
+from splitcodec.threads import ending_without_hung_threads
 from splitcodec.tracing import open_tracing
 
 log = logging.getLogger("cloud")
@@ -103,11 +104,12 @@ def _on_signals(act: Callable[[], None]) -> None:
 def main() -> None:
     """Entry point of the console script; exits 2 when the service cannot start."""
     log_to_stderr()
-    try:
-        asyncio.run(serve(load_settings(sys.argv[1:])))
-    except SplitcodecError as error:
-        log.error("%s: %s", type(error).__name__, error)
-        sys.exit(BAD_START)
+    with ending_without_hung_threads():
+        try:
+            asyncio.run(serve(load_settings(sys.argv[1:])))
+        except SplitcodecError as error:
+            log.error("%s: %s", type(error).__name__, error)
+            sys.exit(BAD_START)
 
 
 if __name__ == "__main__":

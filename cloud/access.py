@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast
@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias, cast
 import grpc
 
 from cloud.metrics import CloudMetrics
-from cloud.status import end_call, refusal_for
+from cloud.status import refusing_handler
 from splitcodec.errors import AccessError
 from splitcodec.tokens import Caller, Scope, TokenBook
 
@@ -92,26 +92,21 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         """See grpc.aio.ServerInterceptor."""
-        scopes = scopes_of(_text(handler_call_details.method))
+        scopes = scopes_of(method_of(handler_call_details))
         if scopes is not None:
             ticket = _Ticket(self._tokens, _authorization(handler_call_details), scopes)
             try:
                 ticket.check()
             except AccessError as error:
-                return self._refusing(error)
+                self._metrics.access_refused.labels(type(error).__name__).inc()
+                return refusing_handler(error, self._metrics)
             _TICKET.set(ticket)
         return await continuation(handler_call_details)
 
-    def _refusing(self, error: AccessError) -> Handler:
-        """Ends any kind of call at once; a handler of one request would wait for it first."""
 
-        async def refuse(requests: AsyncIterator[bytes], context: Any) -> None:
-            refusal = refusal_for(error)
-            self._metrics.rejected.labels(refusal.reason).inc()
-            self._metrics.access_refused.labels(refusal.reason).inc()
-            await end_call(context, refusal)
-
-        return grpc.stream_stream_rpc_method_handler(refuse)
+def method_of(details: grpc.HandlerCallDetails) -> str:
+    """/package.Service/Method of a call."""
+    return _text(details.method)
 
 
 def _authorization(details: grpc.HandlerCallDetails) -> str | None:

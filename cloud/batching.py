@@ -7,6 +7,7 @@ the batch is full. What is waiting or in work is bounded. Cancelled items never 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from splitcodec.errors import QueueFull, ServiceStopping
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
@@ -78,18 +81,26 @@ class Batcher(Generic[Item, Output]):
         """Begin to dispatch; call it inside the event loop."""
         self._dispatcher = asyncio.create_task(self._dispatch())
 
-    async def stop(self) -> None:
-        """Finish what is in work, refuse what waits with ServiceStopping."""
+    async def stop(self, patience_s: float) -> None:
+        """Refuse with ServiceStopping what waits, and what is in work and not done in patience_s seconds.
+
+        A thread that hangs is left to itself.
+        """
         if self._dispatcher is not None:
             self._dispatcher.cancel()
             await asyncio.wait([self._dispatcher])
         for entry in self._waiting:
             if not entry.answer.done():
-                entry.answer.set_exception(ServiceStopping("the service is stopping; send the frame again"))
+                entry.answer.set_exception(_stopping())
         self._waiting.clear()
         if self._in_work:
-            await asyncio.wait(self._in_work)
-        self._threads.shutdown()
+            _, hung = await asyncio.wait(self._in_work, timeout=patience_s)
+            if hung:
+                log.error("%d batches still run after %g s; they are dropped", len(hung), patience_s)
+                for work in hung:
+                    work.cancel()
+                await asyncio.wait(hung)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def submit(self, item: Item, group: Hashable, *, wait_for_room: bool) -> Batched[Output]:
         """The output of `item`, or the exception `run` gave for it.
@@ -164,6 +175,8 @@ class Batcher(Generic[Item, Output]):
             outputs = await asyncio.get_running_loop().run_in_executor(
                 self._threads, self._run_each, [entry.item for entry in batch]
             )
+        except asyncio.CancelledError:  # from `stop`; the task ends with the answers
+            outputs = [_stopping()] * len(batch)
         finally:
             self._free_workers.release()
         for entry, output in zip(batch, outputs, strict=True):
@@ -173,3 +186,7 @@ class Batcher(Generic[Item, Output]):
                 entry.answer.set_exception(output)
             else:
                 entry.answer.set_result(Batched(output, started - entry.since))
+
+
+def _stopping() -> ServiceStopping:
+    return ServiceStopping("the service is stopping; send the frame again")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cloud.metrics import CloudMetrics
 from cloud.runner import FrameRunner, PromptHost, ServedPrompt
@@ -27,6 +27,7 @@ from splitcodec.errors import (
 from splitcodec.packs.prompt_pack import load_prompt_pack
 from splitcodec.packs.shelf import PromptShelf
 from splitcodec.signing.trust import TrustStore
+from splitcodec.threads import shut
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -62,6 +63,7 @@ class PromptCatalogue:
         self._stopping = False
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="prompts")
+        self._unfinished: set[Future[Any]] = set()
 
     async def open(self) -> None:
         """Bring back what was published and activated before a restart; what no longer works is logged."""
@@ -105,13 +107,16 @@ class PromptCatalogue:
         self._stopping = True
         self._wake()
 
-    async def close(self) -> None:
-        """Finish the change in work and end the thread."""
-        await asyncio.to_thread(self._thread.shutdown)
+    async def close(self, patience_s: float) -> None:
+        """Give the change in work patience_s seconds, drop those that wait, and end the thread."""
+        await asyncio.to_thread(shut, self._thread, list(self._unfinished), patience_s)
 
     async def _in_turn(self, change: Callable[[], Value]) -> Value:
         """Run a change in the thread; one whose caller went away is finished all the same."""
-        return await self._loop.run_in_executor(self._thread, change)
+        work = self._thread.submit(change)
+        self._unfinished.add(work)
+        work.add_done_callback(self._unfinished.discard)
+        return await asyncio.wrap_future(work)
 
     def _publish(self, place: Path, activate: bool) -> Change:
         host = self._host()

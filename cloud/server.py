@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from cloud.access import AccessInterceptor
 from cloud.batching import Batcher, BatchLimits
+from cloud.calls import CallLimit
 from cloud.catalogue import PromptCatalogue
 from cloud.devices import DeviceLimits
 from cloud.ingest import IngestServicer
@@ -35,6 +37,7 @@ from splitcodec.errors import SettingsError
 from splitcodec.packs.shelf import PromptShelf
 from splitcodec.service_metrics import start_at_zero
 from splitcodec.signing.trust import TrustStore
+from splitcodec.threads import LAST_PATIENCE_S
 from splitcodec.tokens import TokenBook
 from splitcodec.tracing import Tracing
 from splitcodec.wire.options import server_options
@@ -85,6 +88,7 @@ class CloudServer:
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._opened = AsyncExitStack()
         self._ready = False
+        self._grace_ends = 0.0
         self.grpc_port = 0
         self.metrics_port = 0
 
@@ -106,8 +110,12 @@ class CloudServer:
             raise
 
     async def stop(self) -> None:
-        """Not ready first; running calls get shutdown_grace_s seconds; then everything is closed."""
+        """Not ready first; running calls get shutdown_grace_s seconds; then everything is closed.
+
+        Work in a thread that still runs then gets LAST_PATIENCE_S more, and is left to itself.
+        """
         self._ready = False
+        self._grace_ends = time.monotonic() + self._settings.shutdown_grace_s
         await self._health.enter_graceful_shutdown()
         self._stopping.set()
         self._results.end_readers()
@@ -124,7 +132,7 @@ class CloudServer:
         self._opened.push_async_callback(self._results.stop)
         self._batcher = Batcher(self._runner.run, _batch_limits(settings), self._metrics.batch_size.observe)
         self._batcher.start()
-        self._opened.push_async_callback(self._batcher.stop)
+        self._opened.push_async_callback(self._stop_batcher)
         retention = asyncio.create_task(
             self._results.retire_for_ever(
                 settings.retention_days, settings.retention_bytes, settings.retention_interval_s
@@ -146,8 +154,18 @@ class CloudServer:
         self._catalogue = PromptCatalogue(
             self._runner, self._shelf, self._metrics, self._settings.max_published_prompts, self._trust
         )
-        self._opened.push_async_callback(self._catalogue.close)
+        self._opened.push_async_callback(self._close_catalogue)
         await self._catalogue.open()
+
+    async def _stop_batcher(self) -> None:
+        await self._batcher.stop(self._patience_s())
+
+    async def _close_catalogue(self) -> None:
+        await self._catalogue.close(self._patience_s())
+
+    def _patience_s(self) -> float:
+        """Seconds that work in a thread gets from now on."""
+        return max(LAST_PATIENCE_S, self._grace_ends - time.monotonic())
 
     def _is_ready(self) -> bool:
         return self._ready
@@ -159,7 +177,10 @@ class CloudServer:
         return await self._results.retire(age, size)
 
     def _build_grpc(self) -> grpc.aio.Server:
-        interceptors = [] if self._tokens is None else [AccessInterceptor(self._tokens, self._metrics)]
+        interceptors: list[grpc.aio.ServerInterceptor] = []  # type: ignore[type-arg]  # generic in the stubs
+        if self._tokens is not None:
+            interceptors.append(AccessInterceptor(self._tokens, self._metrics))
+        interceptors.append(CallLimit(self._settings.max_calls, self._metrics))
         server = grpc.aio.server(
             interceptors=interceptors,
             options=server_options(self._settings.max_concurrent_streams),

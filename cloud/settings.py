@@ -122,6 +122,9 @@ class CloudSettings(BaseSettings):
     )
     device_streams: int = Field(4, ge=1, le=1000, description="ingest streams of one device at once")
     max_streams: int = Field(1000, ge=1, le=100_000, description="ingest streams at once")
+    max_calls: int = Field(
+        2000, ge=1, le=1_000_000, description="calls at once over all connections, health aside"
+    )
     shutdown_grace_s: float = Field(10.0, ge=0, le=600, description="seconds running calls get after SIGTERM")
 
     @field_validator("packs", mode="before")

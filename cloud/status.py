@@ -7,9 +7,10 @@ An error in the table reaches the caller with its message (value, limit, remedy)
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import grpc
 
@@ -117,6 +118,17 @@ async def end_call(context: Abortable, refusal: Refusal) -> NoReturn:
     """End the call with that status."""
     metadata = ((ERROR_KEY, refusal.error),) if refusal.error else ()
     await context.abort(refusal.code, refusal.message, metadata)
+
+
+def refusing_handler(error: Exception, metrics: CloudMetrics) -> grpc.RpcMethodHandler[Any, Any]:
+    """Ends any kind of call at once, counted by reason; a handler of one request would wait for it first."""
+
+    async def refuse(requests: AsyncIterator[bytes], context: Any) -> None:
+        refusal = refusal_for(error)
+        metrics.rejected.labels(refusal.reason).inc()
+        await end_call(context, refusal)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 class refusing:

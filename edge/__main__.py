@@ -36,6 +36,7 @@ from splitcodec.prompts import PromptStore
 from splitcodec.service import log_to_stderr
 from splitcodec.signing.memory import VersionMemory
 from splitcodec.signing.trust import TrustStore
+from splitcodec.threads import ending_without_hung_threads
 from splitcodec.throttle import Throttle
 from splitcodec.tokens import TokenBook
 from splitcodec.tracing import open_tracing
@@ -51,17 +52,22 @@ CLOSE_S = 5  # for requests that still run when the drain is over; nothing keeps
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script; exits 2 if the service cannot start."""
     log_to_stderr()
-    try:
-        settings = load_settings(sys.argv[1:] if arguments is None else arguments)
-        tls = server_tls(settings)
-        with closing(EdgeState(settings.state_dir, settings.device)) as state:
-            trust = open_trust(settings)
-            codec = build_codec(settings, trust)
-            with listen(settings) as listener:
-                asyncio.run(serve(settings, codec, state, listener, tls, trust))
-    except SplitcodecError as error:
-        log.error("%s: %s", type(error).__name__, error)
-        sys.exit(BAD_START)
+    with ending_without_hung_threads():
+        try:
+            run(load_settings(sys.argv[1:] if arguments is None else arguments))
+        except SplitcodecError as error:
+            log.error("%s: %s", type(error).__name__, error)
+            sys.exit(BAD_START)
+
+
+def run(settings: EdgeSettings) -> None:
+    """Open what the service needs and serve until a signal comes."""
+    tls = server_tls(settings)
+    with closing(EdgeState(settings.state_dir, settings.device)) as state:
+        trust = open_trust(settings)
+        codec = build_codec(settings, trust)
+        with listen(settings) as listener:
+            asyncio.run(serve(settings, codec, state, listener, tls, trust))
 
 
 def open_trust(settings: EdgeSettings) -> TrustStore | None:

@@ -75,6 +75,7 @@ class EdgePipeline:
         self._frames = RecentFrames(settings.kept_frames, settings.kept_picture_bytes)
         self.history = History()
         self._looked_at = -LOOKED_S
+        self._drained_by = 0.0  # of the monotonic clock
         self._encoding = Worker("encode", settings.max_pending_frames)
         self._drawing = Worker("overlay", MAX_OVERLAYS)
         self._rates = links.rates
@@ -187,15 +188,16 @@ class EdgePipeline:
 
         Afterwards nobody waits for the cloud any longer: what it does not have is on disk.
         """
+        self._drained_by = time.monotonic() + timeout_s
         self._places.stopping = True
         self.uploads.stop()
         await self._links.delivery.drain(timeout_s)
         self._outbox.give_no_hope("the edge is stopping")
 
     def close(self) -> None:
-        """Wait for the running jobs and stop the threads."""
-        self._encoding.close()
-        self._drawing.close()
+        """Stop the threads within what is left of the drain's time; see Worker.close."""
+        for worker in (self.prompts, self._encoding, self._drawing):
+            worker.close(self._drained_by - time.monotonic())
 
     def _encode(self, order: FrameOrder, picture: bytes, content_type: str | None) -> CodedFrame:
         """Runs in the worker thread."""
@@ -288,5 +290,4 @@ async def open_pipeline(
         try:
             yield pipeline
         finally:
-            prompts.close()
             pipeline.close()

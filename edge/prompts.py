@@ -108,9 +108,9 @@ class EdgePrompts:
         rows = [row for row in self._codec.prompts.list() if row.active and row.task == task]
         return wire_digest(rows[0].digest) if rows else None
 
-    def close(self) -> None:
-        """Finish the change in work and end the thread."""
-        self._thread.close()
+    def close(self, patience_s: float) -> None:
+        """Finish the change in work and end the thread; see Worker.close."""
+        self._thread.close(patience_s)
 
     async def _counted(self, change: Callable[[], T]) -> T:
         try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from splitcodec.errors import QueueFull
+from splitcodec.threads import LAST_PATIENCE_S, shut
 
 T = TypeVar("T")
 
@@ -20,6 +21,7 @@ class Worker:
         self._name = name
         self._max_pending = max_pending
         self._pending = 0
+        self._unfinished: set[Future[Any]] = set()
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -31,17 +33,22 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._pending += 1
         future = self._threads.submit(work)
+        self._unfinished.add(future)
 
-        def finished(_: Future[T]) -> None:
+        def finished(done: Future[T]) -> None:
+            self._unfinished.discard(done)
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._finished)
 
         future.add_done_callback(finished)
         return await asyncio.wrap_future(future)
 
-    def close(self) -> None:
-        """Wait for the running job and drop those that wait."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+    def close(self, patience_s: float) -> None:
+        """Drop the jobs that wait; one that runs longer than patience_s seconds is left to itself.
+
+        It gets LAST_PATIENCE_S at least.
+        """
+        shut(self._threads, list(self._unfinished), max(patience_s, LAST_PATIENCE_S))
 
     def _finished(self) -> None:
         self._pending -= 1

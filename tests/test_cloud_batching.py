@@ -54,7 +54,7 @@ async def batching(
     finally:
         if isinstance(run, Doubler):
             run.gate.set()
-        await batcher.stop()
+        await batcher.stop(PATIENCE_S)
 
 
 async def pending(batcher: Batcher[int, int], count: int) -> None:
@@ -197,9 +197,20 @@ async def test_stopping_finishes_what_runs_and_refuses_what_waits() -> None:
         await until(run.started.is_set)
         waiting = submit(batcher, 2)
         await pending(batcher, 2)
-        stopping = asyncio.create_task(batcher.stop())
+        stopping = asyncio.create_task(batcher.stop(PATIENCE_S))
         with pytest.raises(ServiceStopping):
             await waiting
         run.gate.set()
         await stopping
         assert await busy == 2
+
+
+async def test_a_batch_that_hangs_does_not_hold_up_the_stop() -> None:
+    run = Doubler()
+    async with batching(run) as batcher:
+        hanging = submit(batcher, 1)
+        await until(run.started.is_set)
+        await asyncio.wait_for(batcher.stop(0), PATIENCE_S)
+        with pytest.raises(ServiceStopping, match="send the frame again"):
+            await hanging
+        assert not run.gate.is_set()
