@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -45,6 +47,44 @@ def zipped(folder: Path) -> Path:
             if path.is_file():
                 archive.write(path, path.relative_to(folder).as_posix())
     return place
+
+
+def test_the_old_pack_stays_when_the_new_one_cannot_be_put_in_its_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if Path(source).name == "new":
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(PackError, match=r"cannot be put at .*error.*the earlier one is there again"):
+        write_pack(folder, replace(tiny_pack.contents(), name="other"))
+    assert load_pack(folder).name == "tiny"
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+    with pytest.raises(PackError, match="there was none before"):
+        write_pack(folder.with_name("fresh"), tiny_pack.contents())
+
+
+def test_the_old_pack_is_kept_and_named_when_it_cannot_go_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if Path(source).name == "new":
+            folder.mkdir()  # another writer is first, so that neither fits any more
+            (folder / "theirs").touch()
+        real(source, target)
+
+    monkeypatch.setattr("splitcodec.packs.write.os.rename", rename)
+    with pytest.raises(PackError, match="the earlier one is kept at ") as raised:
+        write_pack(folder, replace(tiny_pack.contents(), name="other"))
+    kept = re.search(r"kept at (.*?/old) ", str(raised.value))
+    assert kept is not None
+    assert load_pack(kept[1]).name == "tiny"
 
 
 def test_what_was_written_is_loaded(folder: Path) -> None:

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 import splitcodec
 from splitcodec.cli import app, main
-from splitcodec.errors import RuntimeUnavailable
+from splitcodec.errors import RuntimeUnavailable, TrainingError
+from splitcodec.export.lists import read_labels
 from splitcodec.extras import needing
 
 COMMANDS = (
@@ -87,6 +88,30 @@ def test_damaged_pack_is_one_line_and_exit_status_1(
         main()
     assert end.value.code == 1
     assert capsys.readouterr().err.startswith("PackDamaged: ")
+
+
+@pytest.mark.parametrize("command", ["export", "train start", "train import"])
+def test_unknown_sizes_are_refused_with_those_there_are(command: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "--sizes", "huge"])
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    assert "'huge' is none of nano, base" in " ".join(result.output.replace("│", "").split())
+
+
+def test_a_missing_or_malformed_list_names_its_file_and_option(tmp_path: Path) -> None:
+    place = tmp_path / "tasks.json"
+    words = ["export", "--codec", "c.safetensors", "--out", "p", "--tasks", str(place)]
+    with pytest.raises(TrainingError, match=r"tasks\.json cannot be read .*; give a JSON file with --tasks"):
+        run(*words)
+    for text, said in (("{", "file: Invalid JSON"), ('[{"task": "detect"}]', "0.teacher: Field required")):
+        place.write_text(text)
+        with pytest.raises(TrainingError, match=rf"tasks\.json is no list for --tasks: {said}"):
+            run(*words)
+
+
+def test_missing_labels_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the labels .*absent\.txt cannot be read .*line k names"):
+        read_labels(tmp_path / "absent.txt")
 
 
 def _without(package: str) -> Callable[..., object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pytest
@@ -16,16 +16,23 @@ from torch import Tensor, nn
 from splitcodec.errors import TrainingError
 from splitcodec.models.sizes import SIZES
 from splitcodec.training import loop
-from splitcodec.training.checkpoint import Progress, load_modules, save_checkpoint
+from splitcodec.training.checkpoint import (
+    Progress,
+    load_modules,
+    module_names,
+    save_checkpoint,
+    tensor_names,
+)
 from splitcodec.training.codec_run import per_point, rate_plan
 from splitcodec.training.loop import Run, Schedule, StepResult, Trainer
+from splitcodec.training.origin import Origin, origin_of
 from splitcodec.training.recipes import STAGE1, STAGE2, Recipe
 
 CPU = torch.device("cpu")
 RECIPES = [*STAGE1.values(), *STAGE2.values()]
 
 
-def run_in(folder: Path, steps: int = 8, **settings: float) -> Run:
+def run_in(folder: Path, steps: int = 8, **settings: object) -> Run:
     return Run(folder, steps, batch=2, **settings)
 
 
@@ -65,14 +72,14 @@ def test_progress_is_the_larger_share_of_steps_and_minutes(
 class _Toy:
     """A small regression whose batch of step i is a pure function of i, like a data set read in order."""
 
-    def __init__(self, folder: Path, steps: int = 8, first: int = 0) -> None:
+    def __init__(self, folder: Path, steps: int = 8, first: int = 0, **settings: object) -> None:
         torch.manual_seed(7)
         self.net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
         self.never_used = nn.Linear(2, 2)
         self.modules = {"unused": self.never_used, "net": self.net}
         self.step, self.terms = first, []
         groups = [{"params": [p for m in self.modules.values() for p in m.parameters()], "lr": 0.05}]
-        self.trainer = Trainer(run_in(folder, steps), self.modules, groups)
+        self.trainer = Trainer(run_in(folder, steps, **settings), self.modules, groups)
 
     def batch(self) -> tuple[Tensor, Tensor]:
         noise = torch.Generator().manual_seed(self.step)
@@ -164,6 +171,62 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
         toy.trainer.train(exploding)
     saved = load_file(str(tmp_path / "checkpoint.safetensors"))
     assert all(value.isfinite().all() for value in saved.values())
+
+
+def origin(recipe: Recipe = STAGE1["base2"], start: Path | None = None) -> Origin:
+    return origin_of(recipe, start)
+
+
+def test_a_run_of_another_recipe_is_not_resumed(tmp_path: Path) -> None:
+    toy = _Toy(tmp_path, steps=2, origin=origin())
+    toy.trainer.train(toy)
+    weights = (tmp_path / "checkpoint.safetensors").read_bytes()
+    (tmp_path / "start.safetensors").write_bytes(b"other weights")
+    others = {
+        r"recipe base2 \(.{12}\), seed 7, begun with random weights": replace(STAGE1["base2"], seed=7),
+        r"recipe base2 \(.{12}\), seed 42, begun with random": replace(STAGE1["base2"], learning_rate=1e-4),
+        r"recipe base2-longer \(.{12}\), seed \d+, begun with random weights": STAGE1["base2-longer"],
+    }
+    is_of = r"is of recipe base2 \(.{12}\), seed 42, begun with random weights, this run of "
+    for said, other in others.items():
+        for anyway in (False, True):
+            with pytest.raises(TrainingError, match=is_of + said):
+                _Toy(tmp_path, origin=origin(other), resume_anyway=anyway)
+    with pytest.raises(TrainingError, match=is_of + r"recipe base2 .*begun with the weights [0-9a-f]{12};"):
+        _Toy(tmp_path, origin=origin(start=tmp_path / "start.safetensors"))
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == weights
+    _Toy(tmp_path, origin=origin())
+
+
+def test_a_checkpoint_that_does_not_say_its_recipe_is_resumed_when_told_to(tmp_path: Path) -> None:
+    toy = _Toy(tmp_path, steps=2)
+    toy.trainer.train(toy)
+    with pytest.raises(TrainingError, match=r"does not say what it was trained by.* or --resume-anyway"):
+        _Toy(tmp_path, origin=origin())
+    again = _Toy(tmp_path, origin=origin(), resume_anyway=True)
+    again.trainer.train(again)
+    _Toy(tmp_path, origin=origin())  # from now on it says so
+
+
+def test_a_recipe_field_added_later_changes_no_origin() -> None:
+    @dataclass(frozen=True)
+    class Later(Recipe):
+        added_later: float = 0.5
+
+    own = STAGE1["base2"]
+    later = Later(**{field.name: getattr(own, field.name) for field in fields(own)})
+    assert origin(later) == origin()
+    assert origin(replace(later, added_later=0.6)) != origin()
+
+
+@pytest.mark.parametrize("fault", ["absent", "damaged"])
+def test_weights_that_cannot_be_read_are_named(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "final.safetensors"
+    if fault == "damaged":
+        path.write_bytes(saved_pair(tmp_path)[0].read_bytes()[:-5])
+    for read in (module_names, tensor_names, lambda file: load_modules(file, {"net": nn.Linear(2, 3)})):
+        with pytest.raises(TrainingError, match=r"final\.safetensors is no checkpoint .*give the final\.saf"):
+            read(path)
 
 
 def saved_pair(folder: Path) -> tuple[Path, nn.Module]:

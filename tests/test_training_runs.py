@@ -119,6 +119,32 @@ def test_finished_run_started_again_does_nothing_more(
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
+def test_folder_of_another_recipes_run_is_refused(
+    whole_run: WholeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tiny_sizes(monkeypatch)
+    (tmp_path / "checkpoint.safetensors").write_bytes(
+        (whole_run.folder / "codec/checkpoint.safetensors").read_bytes()
+    )
+    words = ("--recipe", "base2-longer", "--data", whole_run.photos, "--teacher", whole_run.teacher)
+    with pytest.raises(TrainingError, match=r"is of recipe base2 .*this run of recipe base2-longer .*--out"):
+        command("train", "codec", *words, "--out", tmp_path, "--no-compile", "--resume-anyway")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_a_missing_teacher_or_codec_is_named_with_the_option(whole_run: WholeRun, tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("not a graph")
+    words = ("--data", whole_run.photos, "--out", tmp_path / "run", "--no-compile")
+    with pytest.raises(TrainingError, match=r"there is no teacher .*absent\.onnx .*give --teacher"):
+        command("train", "codec", *words, "--teacher", tmp_path / "absent.onnx")
+    with pytest.raises(TrainingError, match=r"text\.onnx is no ONNX file .*give --teacher"):
+        command("train", "codec", *words, "--teacher", tmp_path / "text.onnx")
+    teacher = ("--teacher", whole_run.teacher)
+    with pytest.raises(TrainingError, match=r"absent\.safetensors is no checkpoint .*give the final\.saf"):
+        command("train", "prompt", *words, *teacher, "--codec", tmp_path / "absent.safetensors")
+    assert not (tmp_path / "run").exists()
+
+
 def test_longer_recipe_goes_on_from_an_earlier_run(
     whole_run: WholeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

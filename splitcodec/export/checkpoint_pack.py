@@ -14,6 +14,7 @@ from splitcodec.export.build import CodecGraphs, export_codec, export_tail, prom
 from splitcodec.export.card import model_card
 from splitcodec.export.fit_tables import fit_photos, fitted_tables
 from splitcodec.export.graphs import PictureGraph, TailGraph
+from splitcodec.export.lists import read_labels
 from splitcodec.export.sources import PackSources, TaskSource, teacher_origin
 from splitcodec.models.sizes import SIZES
 from splitcodec.models.transforms import ImageExtractor
@@ -54,7 +55,7 @@ def export_pack(
             tail=tail,
             tail_macs_per_pixel=macs,
             input=source.convention,
-            labels=tuple(source.labels.read_text(encoding="utf-8").splitlines()),
+            labels=read_labels(source.labels),
             postprocess=source.postprocess or _postprocess(source, parts),
         )
         started = bool(parts.spec.levels) and _starts_from_teacher(sources.codec_file)

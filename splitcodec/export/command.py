@@ -9,6 +9,7 @@ import typer
 
 from splitcodec.extras import needing
 from splitcodec.training.command import RandomWeights, Split, TeacherName, Weights
+from splitcodec.training.prepare_command import Sizes
 
 
 def export_command(
@@ -37,17 +38,16 @@ def export_command(
         ),
     ] = None,
     notes: Annotated[str, typer.Option(help="A line for the model card.")] = "",
-    sizes: Annotated[str, typer.Option(help="Sizes of the codec, as in models/sizes.py.")] = "nano",
+    sizes: Sizes = "nano",
 ) -> None:
     """Write a pack from finished runs; every graph must give the networks' numbers, or nothing is written."""
     with needing("train"):
-        from pydantic import TypeAdapter
-
         from splitcodec.export.checkpoint_pack import PackSources, TaskSource, export_pack
+        from splitcodec.export.lists import read_list
         from splitcodec.packs import TrainingData
-    terms = TypeAdapter(list[TrainingData]).validate_json(data_terms.read_bytes()) if data_terms else []
+    terms = read_list(data_terms, "--data-terms", TrainingData) if data_terms else []
     if tasks is not None:
-        wanted = TypeAdapter(tuple[TaskSource, ...]).validate_json(tasks.read_bytes())
+        wanted = tuple(read_list(tasks, "--tasks", TaskSource))
     elif teacher is not None and labels is not None:
         wanted = (TaskSource(task=task, teacher=teacher, labels=labels, run=prompt),)
     else:

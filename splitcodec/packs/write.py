@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from splitcodec.entropy import Z_MAX, SymbolTables
-from splitcodec.errors import InvalidManifest
+from splitcodec.errors import InvalidManifest, PackError
 from splitcodec.packs.check import prompt_sigma_check
 from splitcodec.packs.convention import InputConvention
 from splitcodec.packs.digest import prompt_digest
@@ -83,7 +83,8 @@ def write_pack(folder: Path, contents: PackContents) -> Manifest:
     """Writes `contents` as the pack `folder`, which is replaced as a whole, and returns its manifest.
 
     The pack is written beside `folder`, loaded with all checks, and only then put in place. Raises the errors
-    of `load_pack` (PackError, PromptError) if the contents are not a sound pack; `folder` is then as it was.
+    of `load_pack` (PackError, PromptError) if the contents are not a sound pack, and PackError if they cannot
+    be put in place; `folder` is then as it was.
     """
     if not contents.tasks:
         raise InvalidManifest(f"pack {contents.name} has no task; give it at least one")
@@ -219,15 +220,36 @@ def _sha256(data: bytes) -> str:
 def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    fresh, old = staging / "new", staging / "old"
     try:
-        fresh = staging / "new"
         for path, data in files.items():
             target = fresh / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         load_pack(fresh)
-        if folder.exists():
-            os.rename(folder, staging / "old")
-        os.rename(fresh, folder)
+        _put_in_place(fresh, folder, old)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(staging)
+        if not old.exists():
+            shutil.rmtree(staging)
+
+
+def _put_in_place(fresh: Path, folder: Path, old: Path) -> None:
+    """Rename `fresh` to `folder`, what lay there to `old`; PackError says where that is if it does not go."""
+    if folder.exists():
+        os.rename(folder, old)
+    try:
+        os.rename(fresh, folder)
+    except OSError as error:
+        earlier = _put_back(old, folder) if old.exists() else "there was none before"
+        raise PackError(
+            f"the pack cannot be put at {folder} ({error}); {earlier}: see to the disk and repeat"
+        ) from error
+
+
+def _put_back(old: Path, folder: Path) -> str:
+    try:
+        os.rename(old, folder)
+    except OSError as error:
+        return f"the earlier one is kept at {old} ({error})"
+    return "the earlier one is there again"

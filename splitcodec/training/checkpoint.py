@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from splitcodec.errors import TrainingError
+from splitcodec.training.origin import Origin, parse_origin
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,12 @@ def save_checkpoint(
     optimiser: torch.optim.Adam | None,
     average: list[Tensor],
     done: Progress,
+    origin: Origin | None = None,
 ) -> None:
-    """Write weights, Adam moments and the weight average atomically (a killed run keeps its last file)."""
+    """Write weights, Adam moments and the weight average atomically (a killed run keeps its last file).
+
+    origin: what they are of, for `resume` to compare.
+    """
     tensors: dict[str, Tensor] = {}
     for name, module in modules.items():
         tensors.update({f"{name}/{key}": value.contiguous() for key, value in module.state_dict().items()})
@@ -46,21 +53,27 @@ def save_checkpoint(
                 tensors[f"adam/{i}/mean"] = state["exp_avg"].contiguous()
                 tensors[f"adam/{i}/square"] = state["exp_avg_sq"].contiguous()
     partial = path.with_suffix(".partial")
-    save_file(
-        tensors, str(partial), metadata={"steps": json.dumps(done.steps), "seconds": json.dumps(done.seconds)}
-    )
+    metadata = {"steps": json.dumps(done.steps), "seconds": json.dumps(done.seconds)}
+    if origin is not None:
+        metadata["origin"] = origin.model_dump_json()
+    save_file(tensors, str(partial), metadata=metadata)
     os.replace(partial, path)
 
 
+def tensor_names(path: Path) -> list[str]:
+    """Names of the tensors a checkpoint holds, module/tensor; TrainingError if it cannot be read."""
+    with _readable(path), safe_open(str(path), framework="pt") as file:
+        return list(file.keys())
+
+
 def module_names(path: Path) -> set[str]:
-    """Names of the modules a checkpoint holds."""
-    with safe_open(str(path), framework="pt") as file:
-        return {key.partition("/")[0] for key in file.keys()}  # noqa: SIM118 (not iterable)
+    """Names of the modules a checkpoint holds; TrainingError if it cannot be read."""
+    return {name.partition("/")[0] for name in tensor_names(path)}
 
 
 def fits(path: Path, name: str, module: nn.Module) -> bool:
     """True if a module of the checkpoint has exactly this one's tensors and shapes."""
-    with safe_open(str(path), framework="pt") as file:
+    with _readable(path), safe_open(str(path), framework="pt") as file:
         keys = [key for key in file.keys() if key.startswith(f"{name}/")]  # noqa: SIM118
         stored = {key.removeprefix(f"{name}/"): tuple(file.get_slice(key).get_shape()) for key in keys}
     return stored == {key: tuple(value.shape) for key, value in module.state_dict().items()}
@@ -68,7 +81,8 @@ def fits(path: Path, name: str, module: nn.Module) -> bool:
 
 def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
     """Load weights; TrainingError if a module lacks a tensor, has one too many or one misshaped."""
-    tensors = load_file(str(path))
+    with _readable(path):
+        tensors = load_file(str(path))
     for name, module in modules.items():
         state = {
             key.removeprefix(f"{name}/"): value
@@ -84,10 +98,9 @@ def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
 def resume(
     path: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Adam, parameters: list[nn.Parameter]
 ) -> tuple[list[Tensor], Progress]:
-    """Weights and optimiser as they were -> the weight average and what is done."""
+    """Weights and optimiser as they were -> the weight average and what is done. See `check_origin` first."""
     load_modules(path, modules)
-    with safe_open(str(path), framework="pt") as file:
-        metadata = file.metadata() or {}
+    metadata = _metadata(path)
     done = Progress(int(json.loads(metadata["steps"])), float(json.loads(metadata["seconds"])))
     tensors = load_file(str(path))
     for i, parameter in enumerate(parameters):
@@ -99,3 +112,37 @@ def resume(
             }
     average = [torch.empty_like(p).copy_(tensors[f"average/{i}"]) for i, p in enumerate(parameters)]
     return average, done
+
+
+def check_origin(path: Path, wanted: Origin, even_unknown: bool = False) -> None:
+    """TrainingError unless the checkpoint was written by a run of this origin.
+
+    even_unknown: take one that does not say, as those written before this was recorded.
+    """
+    text = _metadata(path).get("origin")
+    if text is None:
+        if even_unknown:
+            return
+        raise TrainingError(
+            f"{path} does not say what it was trained by, and this run is of {wanted}; give another --out, "
+            "or --resume-anyway if you know that it is of the same"
+        )
+    found = parse_origin(text, path)
+    if found != wanted:
+        raise TrainingError(f"{path} is of {found}, this run of {wanted}; give another --out, or remove it")
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with _readable(path), safe_open(str(path), framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """TrainingError if the file is not there or no safetensors file."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"{path} is no checkpoint that can be read ({error}); give the final.safetensors of a run"
+        ) from error

@@ -47,7 +47,13 @@ RandomWeights = Annotated[
 Epochs = Annotated[
     float | None, typer.Option("--epochs", min=0, help="Passes over the photos, for the recipe's steps.")
 ]
-RunFolder = Annotated[Path, typer.Option("--out", help="Folder of the run; a run found there is resumed.")]
+RunFolder = Annotated[
+    Path, typer.Option("--out", help="Folder of the run; a run of the same recipe found there is resumed.")
+]
+ResumeAnyway = Annotated[
+    bool,
+    typer.Option("--resume-anyway", help="Resume a checkpoint that does not say which recipe it is of."),
+]
 Compile = Annotated[bool, typer.Option(help="Compile the step; off starts sooner and runs slower.")]
 MaxMinutes = Annotated[
     float | None, typer.Option(min=0, help="End after this long, with the learning rate schedule complete.")
@@ -77,6 +83,7 @@ def train_codec_command(
         list[str] | None,
         typer.Option(help="A further teacher whose features the codec must carry; may be repeated."),
     ] = None,
+    resume_anyway: ResumeAnyway = False,
 ) -> None:
     """Stages 1 and 1b: the universal codec, with the picture and the teacher's feature as targets."""
     from splitcodec.training.recipes import STAGE1
@@ -89,7 +96,9 @@ def train_codec_command(
         from splitcodec.training.setting import TrainingInputs
     source = teacher_source(teacher, split, None, weights, random_weights)
     others = tuple(teacher_source(name, random_weights=random_weights) for name in also or ())
-    inputs = TrainingInputs(data, source, out, max_minutes, start, compile, others, epochs=epochs)
+    inputs = TrainingInputs(
+        data, source, out, max_minutes, start, compile, others, epochs=epochs, resume_anyway=resume_anyway
+    )
     train_codec(STAGE1[recipe], inputs)
 
 
@@ -123,6 +132,7 @@ def train_prompt_command(
     ] = "feature",
     max_minutes: MaxMinutes = None,
     compile: Compile = True,
+    resume_anyway: ResumeAnyway = False,
 ) -> None:
     """Stage 2: the prompt and the tail of one task on the frozen codec, taught by the teacher."""
     from splitcodec.training.recipes import OWN_TEACHER, RECIPE_OF_TASK, RECIPE_OF_TEACHER, STAGE2
@@ -141,7 +151,17 @@ def train_prompt_command(
         from splitcodec.training.setting import TrainingInputs
     source = teacher_source(teacher, split, task, weights, random_weights)
     inputs = TrainingInputs(
-        data, source, out, max_minutes, codec, compile, (), student, epochs, tuple(validate or ())
+        data,
+        source,
+        out,
+        max_minutes,
+        codec,
+        compile,
+        (),
+        student,
+        epochs,
+        tuple(validate or ()),
+        resume_anyway,
     )
     chosen = STAGE2.get(name, OWN_TEACHER)
     train_prompt(replace(chosen, losses=losses or chosen.losses), inputs)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from splitcodec.errors import TrainingError
+
+if TYPE_CHECKING:
+    import onnx
 
 DEFAULT_OUTPUT = "logits"
 
@@ -30,13 +34,29 @@ class NamedOutputs(nn.Module):
         return dict(zip(self.names, values if isinstance(values, (list, tuple)) else (values,), strict=True))
 
 
+def load_onnx(path: Path) -> onnx.ModelProto:
+    """A teacher's file; TrainingError if it is not there or no ONNX file."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(str(path))
+    except OSError as error:
+        raise TrainingError(
+            f"there is no teacher {path} that can be read ({error.strerror}); give --teacher FILE.onnx, or "
+            "a torch teacher's package.module:function with --split"
+        ) from error
+    except DecodeError as error:
+        raise TrainingError(f"{path} is no ONNX file ({error}); give --teacher FILE.onnx") from error
+
+
 def cut_onnx(path: Path, source: str, outputs: tuple[str, ...]) -> NamedOutputs:
     """The part of an ONNX graph between tensor `source` and the named outputs, as a torch module."""
     import onnx
     from onnx.utils import Extractor
     from onnx2torch import convert
 
-    graph = onnx.shape_inference.infer_shapes(onnx.load(str(path)))  # names every inner tensor
+    graph = onnx.shape_inference.infer_shapes(load_onnx(path))  # names every inner tensor
     model = Extractor(graph).extract_model([source], list(outputs))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "part.onnx"

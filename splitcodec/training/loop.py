@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from splitcodec.errors import TrainingError
 from splitcodec.provenance import cpu_name
-from splitcodec.training.checkpoint import Progress, resume, save_checkpoint
+from splitcodec.training.checkpoint import Progress, check_origin, resume, save_checkpoint
 from splitcodec.training.cost import StepClock, StepCost
 from splitcodec.training.history import RunSummary, read_summary, write_summary
+from splitcodec.training.origin import Origin
 from splitcodec.training.ranks import join_ranks
 
 AVERAGE_DECAY = 0.998
@@ -38,7 +39,8 @@ class StepResult:
 class Run:
     """A run's folder, length and bounds. max_minutes shortens it; the schedule then still runs to its end.
 
-    epoch: steps after which a check, if there is one, is asked whether to go on.
+    epoch: steps after which a check, if there is one, is asked whether to go on. origin: what a checkpoint
+    found in the folder must be of; resume_anyway: even if it does not say.
     """
 
     folder: Path
@@ -51,6 +53,8 @@ class Run:
     seed: int = 0
     start: Path | None = None  # checkpoint the weights came from
     epoch: int | None = None
+    origin: Origin | None = None
+    resume_anyway: bool = False
 
     @property
     def checkpoint(self) -> Path:
@@ -103,6 +107,8 @@ class Trainer:
         self._done = Progress(0, 0.0)
         self._clock = StepClock()
         if run.checkpoint.exists():
+            if run.origin is not None:
+                check_origin(run.checkpoint, run.origin, run.resume_anyway)
             self._average, self._done = resume(run.checkpoint, modules, self._optimiser, self._parameters)
 
     def train(
@@ -177,7 +183,8 @@ class Trainer:
         return result
 
     def _save(self, done: Progress) -> None:
-        save_checkpoint(self._run.checkpoint, self._modules, self._optimiser, self._average, done)
+        run = self._run
+        save_checkpoint(run.checkpoint, self._modules, self._optimiser, self._average, done, run.origin)
 
     def _finish(self, done: Progress) -> None:
         cost = self._clock.cost()

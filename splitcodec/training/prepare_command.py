@@ -9,7 +9,17 @@ import typer
 
 from splitcodec.extras import needing
 
-Sizes = Annotated[str, typer.Option(help="Sizes of the codec, as in models/sizes.py.")]
+
+def known_sizes(name: str) -> str:
+    """The name as it is; typer.BadParameter, which lists them, if models/sizes.py has no such sizes."""
+    from splitcodec.models.sizes import SIZES
+
+    if name not in SIZES:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(SIZES)}")
+    return name
+
+
+Sizes = Annotated[str, typer.Option(callback=known_sizes, help="Sizes of the codec, as in models/sizes.py.")]
 
 
 def train_start_command(

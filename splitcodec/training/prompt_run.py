@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from splitcodec.errors import TrainingError
@@ -23,7 +22,7 @@ from splitcodec.models.prompts import TaskPrompt
 from splitcodec.models.sizes import SIZES, CodecSizes
 from splitcodec.models.transforms import FeatureAdapter
 from splitcodec.training.adapter_start import fit_adapter
-from splitcodec.training.checkpoint import fits, load_modules, module_names
+from splitcodec.training.checkpoint import fits, load_modules, module_names, tensor_names
 from splitcodec.training.codec_run import build_parts, per_point, rate_plan, trainable
 from splitcodec.training.cut import NamedOutputs
 from splitcodec.training.labels import Truth
@@ -105,8 +104,7 @@ def task_parts(
 
 def student_of(task_file: Path) -> Student:
     """Which form of student a stage 2 run trained."""
-    with safe_open(str(task_file), framework="pt") as file:
-        return "pixels" if "adapter/extractor.conv0.weight" in file.keys() else "feature"  # noqa: SIM118
+    return "pixels" if "adapter/extractor.conv0.weight" in tensor_names(task_file) else "feature"
 
 
 def train_prompt(recipe: Recipe, inputs: TrainingInputs) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from splitcodec.training.crops import Crops, new_crops
 from splitcodec.training.labels import Truth
 from splitcodec.training.loop import Run
+from splitcodec.training.origin import origin_of
 from splitcodec.training.pixels import Student
 from splitcodec.training.ranks import join_ranks, local_rank
 from splitcodec.training.recipes import Recipe
@@ -49,6 +50,7 @@ class TrainingInputs:
     start: weights of an earlier run to go on from. also: further teachers whose features stage 1 codes.
     student: what a task's tail reads in stage 2. epochs: passes over the photos, for the recipe's steps.
     validation: stage 2 stops when the loss on these photos no longer falls from one epoch to the next.
+    resume_anyway: also from a checkpoint that does not say which recipe it is of.
     """
 
     photos: list[Path]
@@ -61,6 +63,7 @@ class TrainingInputs:
     student: Student = "feature"
     epochs: float | None = None
     validation: tuple[Path, ...] = ()
+    resume_anyway: bool = False
 
 
 def run_of(recipe: Recipe, inputs: TrainingInputs, photos: int) -> Run:
@@ -78,6 +81,8 @@ def run_of(recipe: Recipe, inputs: TrainingInputs, photos: int) -> Run:
         recipe.seed,
         inputs.start,
         epoch,
+        origin_of(recipe, inputs.start),
+        inputs.resume_anyway,
     )
 
 

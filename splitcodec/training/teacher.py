@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from splitcodec.errors import TrainingError
-from splitcodec.training.cut import NamedOutputs, cut_onnx, cut_torch
+from splitcodec.training.cut import NamedOutputs, cut_onnx, cut_torch, load_onnx
 from splitcodec.training.weights import load_weights
 
 QUIET = 0.01  # floor of a channel's variance in units of the mean one: a dead channel must not divide by zero
@@ -178,11 +178,9 @@ def new_tail(source: TeacherSource) -> NamedOutputs:
 
 def spec_of(source: TeacherSource) -> TeacherSpec:
     """Which of the known teachers a file holds, by its outputs; a torch teacher is measured."""
-    import onnx
-
     if isinstance(source, TorchTeacher):
         return _open_torch(source).spec
-    graph = onnx.load(str(source)).graph
+    graph = load_onnx(source).graph
     outputs = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.output}
     if "head_s8" in outputs:
         return YOLOX
