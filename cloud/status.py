@@ -16,6 +16,7 @@ import grpc
 
 from cloud.metrics import CloudMetrics
 from splitcodec import errors
+from splitcodec.texts import shortened
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def refusal_for(error: Exception) -> Refusal:
     """The answer to `error`; one that is not in the table is logged with its traceback and told to nobody."""
     for kind in type(error).__mro__:
         if issubclass(kind, errors.SplitcodecError) and kind in STATUS:
-            message = str(error)[:MAX_MESSAGE_CHARACTERS]
+            message = shortened(str(error), MAX_MESSAGE_CHARACTERS)
             return Refusal(STATUS[kind], type(error).__name__, message, isinstance(error, SETTLING))
     log.error("internal error", exc_info=error)
     return Refusal(grpc.StatusCode.INTERNAL, "", "internal error", settled=False)

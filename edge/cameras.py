@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edge.settings import Name
 from splitcodec.durable import write_durably
 from splitcodec.errors import InvalidRequest, StoreUnavailable
+from splitcodec.texts import shortened
 
 log = logging.getLogger(__name__)
 
 _FILE: Final = "cameras.json"
+MAX_TEXT: Final = 1000  # characters of what is wrong with a choice
 
 
 class CameraChoice(BaseModel):
@@ -84,7 +86,7 @@ def parse_choice(body: bytes) -> CameraChoice:
         return CameraChoice.model_validate_json(body)
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors())
-        raise InvalidRequest("; ".join(problems)[:1000]) from None
+        raise InvalidRequest(shortened("; ".join(problems), MAX_TEXT)) from None
 
 
 def _load(path: Path) -> dict[str, CameraChoice]:

@@ -39,7 +39,8 @@ def troubles(settings: EdgeSettings) -> Iterator[Trouble]:
             yield from check_certificate(authority, None, name)
     if settings.cloud_cert is not None:
         yield from check_certificate(settings.cloud_cert, settings.cloud_key, "cloud_cert")
-    yield from check_cloud(settings.cloud_target, settings.cloud_ca, settings.cloud_cert, settings.cloud_key)
+    files = (settings.cloud_ca, settings.cloud_cert, settings.cloud_key)
+    yield from check_cloud(settings.cloud_target, *files, use_proxy=settings.use_proxy)
 
 
 def main() -> None:

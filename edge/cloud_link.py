@@ -17,6 +17,7 @@ from splitcodec.certificates import stamp_or_none
 from splitcodec.errors import SettingsError
 from splitcodec.tokens import TOKEN
 from splitcodec.wire.options import client_options
+from splitcodec.wire.proxies import place_of
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class CloudLink:
 
     def __init__(self, settings: EdgeSettings) -> None:
         """Begins to connect. SettingsError: a TLS file or the token file cannot be used."""
+        self.place = place_of(settings.cloud_target, use_proxy=settings.use_proxy)
+        """Where the cloud is, and the proxy on the way if there is one; for messages."""
         self._settings = settings
         self._files = (settings.cloud_ca, settings.cloud_cert, settings.cloud_key)
         self._token = "" if settings.cloud_token_file is None else read_token(settings.cloud_token_file)
@@ -106,7 +109,8 @@ class CloudLink:
     def _open(self) -> _Held:
         """OSError: a file cannot be read."""
         ca, cert, key = (path.read_bytes() if path is not None else None for path in self._files)
-        target, options = self._settings.cloud_target, (*client_options(), *_RECONNECT)
+        target, use_proxy = self._settings.cloud_target, self._settings.use_proxy
+        options = (*client_options(target, use_proxy=use_proxy), *_RECONNECT)
         if ca is None:
             channel = grpc.aio.insecure_channel(target, options)
         else:

@@ -19,6 +19,7 @@ from edge.cloud_link import CloudLink
 from edge.prompts import EdgePrompts
 from splitcodec.background import keep_going
 from splitcodec.errors import CloudUnavailable, PackDamaged, PackTooLarge, SplitcodecError
+from splitcodec.texts import shortened
 from splitcodec.wire.v1 import prompts_pb2, prompts_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 FETCH_TIMEOUT_S: Final = 600.0
+MAX_TEXT: Final = 300  # characters of what the cloud says, in the log
 FetchCall: TypeAlias = (
     "grpc.aio.UnaryStreamCall[prompts_pb2.FetchPromptRequest, prompts_pb2.FetchPromptResponse]"
 )
@@ -72,7 +74,7 @@ class GrpcPromptSource:
                         for one in response.prompts
                     ]
             except grpc.aio.AioRpcError as error:
-                raise _away(error) from error
+                raise _away(error, self._link.place) from error
             finally:
                 call.cancel()
 
@@ -81,7 +83,10 @@ class GrpcPromptSource:
         async with self._link.channel() as channel:
             request = prompts_pb2.FetchPromptRequest(prompt_digest=prompt_digest)
             call = _prompts(channel).Fetch(request, timeout=FETCH_TIMEOUT_S, metadata=self._link.metadata())
-            await _write(call, prompt_digest, place, max_bytes)
+            try:
+                await _write(call, prompt_digest, place, max_bytes)
+            except grpc.aio.AioRpcError as error:
+                raise _away(error, self._link.place) from error
 
 
 def _prompts(channel: grpc.aio.Channel) -> prompts_pb2_grpc.PromptsStub:
@@ -89,7 +94,7 @@ def _prompts(channel: grpc.aio.Channel) -> prompts_pb2_grpc.PromptsStub:
 
 
 async def _write(call: FetchCall, prompt_digest: bytes, place: Path, max_bytes: int) -> None:
-    """The chunks of a call to `place`. CloudUnavailable, PackTooLarge, PackDamaged."""
+    """The chunks of a call to `place`. PackTooLarge, PackDamaged, AioRpcError."""
     size = announced = 0
     try:
         with place.open("wb") as file:
@@ -101,8 +106,6 @@ async def _write(call: FetchCall, prompt_digest: bytes, place: Path, max_bytes: 
                         f"{max_bytes}; raise SPLITCODEC_EDGE_MAX_PROMPT_BYTES if that is meant"
                     )
                 await asyncio.to_thread(file.write, part.chunk)
-    except grpc.aio.AioRpcError as error:
-        raise _away(error) from error
     finally:
         call.cancel()
     if size != announced or not size:
@@ -173,6 +176,6 @@ async def following(follower: PromptFollower, failures: Counter) -> AsyncIterato
         await asyncio.wait([task])
 
 
-def _away(error: grpc.aio.AioRpcError) -> CloudUnavailable:
-    details = (error.details() or "no details")[:300]
-    return CloudUnavailable(f"{error.code().name}: {details}")
+def _away(error: grpc.aio.AioRpcError, place: str) -> CloudUnavailable:
+    details = shortened(error.details() or "no details", MAX_TEXT)
+    return CloudUnavailable(f"the cloud at {place}: {error.code().name}: {details}")

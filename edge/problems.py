@@ -21,11 +21,13 @@ from starlette.types import Scope
 
 from edge.body import waits_for_consent
 from splitcodec import errors
+from splitcodec.texts import shortened
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
+MAX_TEXT: Final = 1000  # characters of what is wrong with a request
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     parts = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-    return await _on_error(request, errors.InvalidRequest("; ".join(parts)[:1000]))
+    return await _on_error(request, errors.InvalidRequest(shortened("; ".join(parts), MAX_TEXT)))
 
 
 async def _on_http(_: Request, error: Exception) -> Response:

@@ -66,6 +66,9 @@ class EdgeSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the HTTP server binds")
     port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 takes a free one")
     cloud_target: str = Field("127.0.0.1:50051", min_length=1, description="host:port of the cloud service")
+    use_proxy: bool = Field(
+        False, description="reach a cloud here or in a private network through the proxy of the environment"
+    )
     pack: str = Field("default", min_length=1, description="pack to encode with, by name or folder")
     device: Name | None = Field(
         None, description="name of this device; by default host name and a random part, kept"

@@ -18,6 +18,7 @@ from edge.waiting import in_time
 from splitcodec.errors import CloudRefused, CloudUnavailable, ResultRetired
 from splitcodec.tasks import TaskAnswer
 from splitcodec.tasks.messages import get_answer
+from splitcodec.texts import shortened
 from splitcodec.tracing import Tracing
 from splitcodec.wire.integrity import frame_crc, is_intact
 from splitcodec.wire.v1 import ingest_pb2, ingest_pb2_grpc, results_pb2
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 ERROR_KEY: Final = "splitcodec-error"
 """Trailing metadata key under which the cloud names the class of its error."""
+MAX_TEXT: Final = 500  # characters of what the cloud says, in logs, answers and the spool
 _AWAY: Final = {
     grpc.StatusCode.UNAVAILABLE: "cannot be reached",
     grpc.StatusCode.DEADLINE_EXCEEDED: "did not answer",
@@ -146,7 +148,6 @@ class GrpcUplink:
     def __init__(self, settings: EdgeSettings, tracing: Tracing | None = None) -> None:
         """Begins to connect. SettingsError: a TLS file or the token file cannot be used."""
         self._tracing = tracing or Tracing()
-        self._target = settings.cloud_target
         self._deadline_s = settings.deadline_s
         self.link = CloudLink(settings)
 
@@ -157,10 +158,10 @@ class GrpcUplink:
             ingest = ingest_pb2_grpc.FeatureIngestStub(channel)  # type: ignore[no-untyped-call]
             call = ingest.Stream(metadata=self.link.metadata())
             try:
-                stream = _GrpcStream(call, self._target, self._tracing)
+                stream = _GrpcStream(call, self.link.place, self._tracing)
                 if await in_time(stream.open(), self._deadline_s) is None:
                     why = f"did not open a stream within {self._deadline_s} s"
-                    raise CloudUnavailable(f"the cloud at {self._target} {why}; look at its health")
+                    raise CloudUnavailable(f"the cloud at {self.link.place} {why}; look at its health")
                 yield stream
             finally:
                 call.cancel()
@@ -177,11 +178,11 @@ class GrpcUplink:
 class _GrpcStream:
     """See CloudStream."""
 
-    def __init__(self, call: _Call, target: str, tracing: Tracing) -> None:
+    def __init__(self, call: _Call, place: str, tracing: Tracing) -> None:
         self.max_in_flight = 1
         self._tracing = tracing
         self._call = call
-        self._target = target
+        self._place = place
 
     async def open(self) -> int:
         """Wait for the cloud's first message: how many frames may be under way. CloudUnavailable."""
@@ -202,7 +203,7 @@ class _GrpcStream:
         try:
             await self._call.write(ingest_pb2.StreamRequest(frame=message))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise CloudUnavailable(f"the cloud at {self._target} ended the stream") from error
+            raise CloudUnavailable(f"the cloud at {self._place} ended the stream") from error
 
     async def receive(self) -> Reply:
         """See CloudStream."""
@@ -217,16 +218,16 @@ class _GrpcStream:
         try:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise CloudUnavailable(f"the cloud at {self._target} {_why(error)}") from error
+            raise CloudUnavailable(f"the cloud at {self._place} {_why(error)}") from error
         if not isinstance(response, ingest_pb2.StreamResponse):  # the end of the stream
-            raise CloudUnavailable(f"the cloud at {self._target} ended the stream")
+            raise CloudUnavailable(f"the cloud at {self._place} ended the stream")
         if not is_intact(response):
-            raise CloudUnavailable(f"a reply of the cloud at {self._target} was damaged on the way; use TLS")
+            raise CloudUnavailable(f"a reply of the cloud at {self._place} was damaged on the way; use TLS")
         return response
 
 
 def _why(error: grpc.aio.AioRpcError) -> str:
-    code, details = error.code(), (error.details() or "no details")[:500]
+    code, details = error.code(), shortened(error.details() or "no details", MAX_TEXT)
     metadata = cast("Iterable[tuple[str, str]]", error.trailing_metadata() or ())  # the stubs lag behind
     names = [value for key, value in metadata if key == ERROR_KEY]
     said = " ".join([code.name, *names])
@@ -245,7 +246,7 @@ def _refused(rejection: ingest_pb2.Rejection) -> Refused:
         curable=not rejection.settled and code in _CURABLE,
         passing=not rejection.settled and code in _AWAY and code not in _CURABLE,
         error=rejection.error or code.name,
-        message=rejection.message[:500],
+        message=shortened(rejection.message, MAX_TEXT),
     )
 
 

@@ -43,7 +43,7 @@ class Worker:
         future.add_done_callback(finished)
         return await asyncio.wrap_future(future)
 
-    def close(self, patience_s: float) -> None:
+    def close(self, patience_s: float = 0.0) -> None:
         """Drop the jobs that wait; one that runs longer than patience_s seconds is left to itself.
 
         It gets LAST_PATIENCE_S at least.

@@ -26,6 +26,7 @@ from splitcodec.certificates import expiry_of
 from splitcodec.errors import RuntimeUnavailable, SettingsError
 from splitcodec.readiness import HttpPlace, require_ready
 from splitcodec.wire.options import client_options
+from splitcodec.wire.proxies import place_of
 
 FREE_SHARE: Final = 0.05
 FREE_BYTES: Final = 256 * 2**20
@@ -168,19 +169,23 @@ def check_database(path: Path, setting: str) -> Iterator[Trouble]:
         )
 
 
-def check_cloud(target: str, ca: Path | None, cert: Path | None, key: Path | None) -> Iterator[Trouble]:
-    """That the cloud at host:port answers and serves, over TLS where `ca` is set."""
-    host, _, port = target.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CLOUD_TIMEOUT_S).close()
-    except (OSError, ValueError) as error:
+def check_cloud(
+    target: str, ca: Path | None, cert: Path | None, key: Path | None, *, use_proxy: bool = False
+) -> Iterator[Trouble]:
+    """That the cloud at host:port answers and serves, over TLS where `ca` is set.
+
+    use_proxy: see `splitcodec.wire.proxies`; where a proxy is on the way, only that way is tried.
+    """
+    place = place_of(target, use_proxy=use_proxy)
+    proxied = place != target
+    if not proxied and (why := _unreachable(target)):
         yield Trouble(
-            f"the cloud {target} cannot be reached ({getattr(error, 'strerror', None) or error})",
+            f"the cloud {target} cannot be reached ({why})",
             "check cloud_target, the network and the firewall; frames wait in the spool meanwhile",
         )
         return
     try:
-        with _channel(target, ca, cert, key) as channel:
+        with _channel(target, ca, cert, key, use_proxy) as channel:
             check = channel.unary_unary(
                 HEALTH_METHOD, lambda request: bytes(request), lambda answer: bytes(answer)
             )
@@ -188,10 +193,14 @@ def check_cloud(target: str, ca: Path | None, cert: Path | None, key: Path | Non
     except OSError as error:
         yield Trouble(f"{error.filename}: {error.strerror}", "check cloud_ca, cloud_cert and cloud_key")
     except grpc.RpcError as error:
-        yield Trouble(
-            f"the cloud {target} takes connections but not calls ({_details(error)})",
-            "check that both sides use TLS or neither, cloud_ca, and that its certificate names that host",
+        what = f"the cloud {place} takes connections but not calls ({_details(error)})"
+        remedy = (
+            "check that both sides use TLS or neither, cloud_ca, and that its certificate names that host"
         )
+        if proxied:
+            what = f"the cloud {place} takes no calls ({_details(error)})"
+            remedy = "let the proxy CONNECT to it, or name the cloud in no_proxy"
+        yield Trouble(what, remedy)
     else:
         if status != SERVING:
             yield Trouble(
@@ -205,13 +214,26 @@ def _details(error: object) -> str:
     return (said or type(error).__name__).splitlines()[0]
 
 
-def _channel(target: str, ca: Path | None, cert: Path | None, key: Path | None) -> grpc.Channel:
+def _unreachable(target: str) -> str:
+    """Why host:port takes no connection; empty if it does."""
+    host, _, port = target.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CLOUD_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "strerror", None) or error)
+    return ""
+
+
+def _channel(
+    target: str, ca: Path | None, cert: Path | None, key: Path | None, use_proxy: bool
+) -> grpc.Channel:
+    options = client_options(target, use_proxy=use_proxy)
     if ca is None:
-        return grpc.insecure_channel(target, options=client_options())
+        return grpc.insecure_channel(target, options=options)
     credentials = grpc.ssl_channel_credentials(
         ca.read_bytes(), key.read_bytes() if key else None, cert.read_bytes() if cert else None
     )
-    return grpc.secure_channel(target, credentials, options=client_options())
+    return grpc.secure_channel(target, credentials, options=options)
 
 
 def _date(seconds: float) -> str:

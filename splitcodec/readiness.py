@@ -76,7 +76,7 @@ def require_ready(place: HttpPlace) -> None:
             "port 0 takes a free port, which cannot be known here; set the port of the service"
         )
     try:
-        with urllib.request.urlopen(place.url, timeout=TIMEOUT_S, context=_context(place)):
+        with _opener(place).open(place.url, timeout=TIMEOUT_S):
             return
     except urllib.error.HTTPError as error:
         error.close()
@@ -88,11 +88,13 @@ def require_ready(place: HttpPlace) -> None:
         ) from None
 
 
-def _context(place: HttpPlace) -> ssl.SSLContext | None:
+def _opener(place: HttpPlace) -> urllib.request.OpenerDirector:
+    """It takes no proxy of the environment: the service is on this machine."""
+    direct = urllib.request.ProxyHandler({})
     if place.cert is None:
-        return None
+        return urllib.request.build_opener(direct)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.load_cert_chain(place.cert, place.key)
-    return context
+    return urllib.request.build_opener(direct, urllib.request.HTTPSHandler(context=context))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cloud_helpers import CAPTURED, PATIENCE_S, Cloud, infer_request, running
 from fault_proxy import FaultProxy, fault_proxy
+from waiting import until
 
 from splitcodec.client import AsyncCloudClient, AsyncWatch, CloudClient, Credentials, Retry, StoredResult
 from splitcodec.client.cloud_calls import Which
@@ -56,12 +57,7 @@ async def take(watch: AsyncWatch, count: int) -> list[int]:
 async def opened(watch: AsyncWatch) -> asyncio.Task[StoredResult]:
     """The first result to come; returns once the cloud has the watch, so nothing posted later is missed."""
     first = asyncio.ensure_future(anext(watch))
-
-    async def has_cursor() -> None:
-        while watch.cursor is None:
-            await asyncio.sleep(0)
-
-    await asyncio.wait_for(has_cursor(), PATIENCE_S)
+    await until(lambda: watch.cursor is not None)
     return first
 
 
@@ -119,8 +115,7 @@ async def test_a_call_waits_for_a_cloud_that_comes_back(cloud: Cloud, link: Faul
     link.set(refuse=True)
     async with AsyncCloudClient(link.address, retry=Retry(100, 0.01, 0.05), deadline_s=PATIENCE_S) as client:
         call = asyncio.ensure_future(client.get("box", "door", 1))
-        while link.connections_seen < 2:
-            await asyncio.sleep(0)
+        await until(lambda: link.connections_seen >= 2)
         link.heal()
         assert (await call).seq == 1
 
@@ -256,8 +251,7 @@ async def test_blocking_watch_ends_when_another_thread_closes_it(cloud: Cloud) -
         found: list[StoredResult] = []
         reader = threading.Thread(target=lambda: found.extend(watch))
         reader.start()
-        while watch.cursor is None:
-            await asyncio.sleep(0)
+        await until(lambda: watch.cursor is not None)
         watch.close()
         await asyncio.to_thread(reader.join, PATIENCE_S)
         assert not reader.is_alive()

@@ -16,6 +16,7 @@ import pytest
 from edge_rig import EdgeRig, Refusal, edge_rig, picture, see_a_cat, tiny_codec
 from fault_proxy import fault_proxy
 from http_rig import Said, Script, serving
+from waiting import until
 
 from edge import report as edge_report
 from edge.app import create_app
@@ -230,8 +231,7 @@ async def test_a_post_whose_connection_broke_is_not_repeated() -> None:
         with fault_proxy(url.removeprefix("http://")) as link:
             async with AsyncEdgeClient(f"http://{link.address}", retry=QUICK) as client:
                 post = asyncio.ensure_future(client.detect(picture()))
-                while not script.asked:
-                    await asyncio.sleep(0)
+                await until(lambda: script.asked)
                 link.cut()
                 with pytest.raises(EdgeUnavailable, match="may have taken the frame"):
                     await post

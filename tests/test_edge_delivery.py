@@ -13,6 +13,7 @@ import httpx
 import pytest
 from edge_rig import EdgeRig, FakeCloud, Refusal, edge_rig, fake_cloud, one_cat, tiny_codec
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import until
 
 from edge.codec import Codec
 from edge.spool_file import SPOOL_FILE
@@ -40,14 +41,6 @@ async def away(codec: Codec, folder: Path, **options: object) -> AsyncIterator[t
 
 
 Return = Callable[[], Awaitable[FakeCloud]]
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again until it is true."""
-    end = time.monotonic() + PATIENCE_S
-    while not await condition():
-        assert time.monotonic() < end, "it never became true"
-        await asyncio.sleep(0.005)
 
 
 async def state(rig: EdgeRig, name: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+from waiting import until
 
 from edge.frames import RecentFrames
 from edge.report import FrameReport, Timings
@@ -91,7 +92,7 @@ async def test_work_runs_one_at_a_time_in_order() -> None:
 async def test_a_full_queue_refuses_and_recovers() -> None:
     worker, gate = Worker("test", 2), threading.Event()
     waiting = [asyncio.create_task(worker.run(gate.wait)) for _ in range(2)]
-    await asyncio.sleep(0)
+    await until(lambda: worker._pending == 2)
     with pytest.raises(QueueFull, match="limit is 2"):
         await worker.run(gate.wait)
     gate.set()
@@ -116,8 +117,7 @@ async def test_a_cancelled_wait_still_holds_its_place_until_the_work_is_done() -
         await worker.run(lambda: None)
     gate.set()
     await asyncio.to_thread(worker.close)
-    await asyncio.sleep(0)
-    assert worker._pending == 0
+    await until(lambda: worker._pending == 0)
 
 
 async def test_errors_come_back_to_the_caller() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import tiny_pack
 from edge_rig import JPEG_TYPE, picture
 from prometheus_client import CollectorRegistry
 from test_cloud_prompts import LIMITS, Rig, cloud_on, coded, harmed, wire
+from waiting import until
 
 from edge.__main__ import build_codec
 from edge.app import create_app
@@ -112,16 +113,6 @@ async def both(packs: Packs, folder: Path, **options: object) -> AsyncIterator[t
         target = f"127.0.0.1:{cloud.server.grpc_port}"
         async with edge_on(packs, folder / "edge", target, **options) as edge:
             yield edge, cloud
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Until the condition holds; the events that make it true come from threads and the network."""
-
-    async def look() -> None:
-        while not holds():
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(look(), PATIENCE_S)
 
 
 async def test_two_cameras_use_different_tasks_at_once(packs: Packs, tmp_path: Path) -> None:

@@ -90,6 +90,29 @@ async def test_refusals_say_whether_to_try_again(
     assert bool(reply.acks) == settled
 
 
+@pytest.mark.parametrize("settled", [True, False])
+async def test_a_long_refusal_ends_at_a_word_and_keeps_its_remedy(
+    encoded: EncodedFrame, settled: bool
+) -> None:
+    async def refuse(*_: object) -> None:
+        text = "this cloud holds " + "0011223344556677, " * 50 + "and no more; deploy that pack here"
+        raise Refusal(grpc.StatusCode.INTERNAL, "Why", text, settled=settled)
+
+    async with fake_cloud() as cloud:
+        cloud.answer = refuse
+        uplink = GrpcUplink(EdgeSettings(cloud_target=cloud.target))
+        async with uplink.stream() as stream:
+            await stream.send(outgoing(encoded))
+            texts = [one.message for one in (await stream.receive()).refusals]
+            if not settled:
+                with pytest.raises(CloudUnavailable) as caught:
+                    await stream.receive()
+                texts.append(str(caught.value))
+        await uplink.close()
+    for text in texts:
+        assert text.endswith("0011223344556677 ...; deploy that pack here")
+
+
 async def test_an_output_of_an_unknown_kind_is_settled_without_an_answer(encoded: EncodedFrame) -> None:
     async def nothing(frame, _):  # type: ignore[no-untyped-def]
         response = one_cat(frame)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import ssl
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -20,6 +18,7 @@ from edge_rig import JPEG_TYPE, EdgeRig, edge_rig, picture, tiny_codec
 from identities import Identity, make_identity, put
 from prometheus_client import CollectorRegistry
 from tiny_pack import write_tiny_pack
+from waiting import until
 
 from cloud.runner import Admission, TaskOutput
 from cloud.server import CloudServer
@@ -65,14 +64,6 @@ def token_file(place: Path, *scopes: Scope) -> str:
     token, record = new_token(scopes, datetime.now(timezone.utc) + timedelta(hours=1), None)
     write_tokens(place, [record])
     return token
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again until it is true."""
-    end = time.monotonic() + PATIENCE_S
-    while not await condition():
-        assert time.monotonic() < end, "it never became true"
-        await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from typing import BinaryIO, Final
 import simplejpeg
 
 from edge.sources.messages import MAX_REASON_BYTES, Message, ReaderOrder, Said
+from splitcodec.texts import shortened_utf8
 
 JPEG_QUALITY: Final = 92
 ALIVE_S: Final = 0.5
@@ -48,7 +49,7 @@ def main() -> None:
     except BrokenPipeError:
         os._exit(0)
     except Exception as error:  # whatever a stream can cause; its text may hold the address, so only the kind
-        _send(out, Message(Said.FAILED, body=reason(error).encode()[:MAX_REASON_BYTES]))
+        _send(out, Message(Said.FAILED, body=shortened_utf8(reason(error), MAX_REASON_BYTES)))
         sys.exit(1)
 
 

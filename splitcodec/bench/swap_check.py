@@ -69,7 +69,7 @@ def possible_tasks(answer: Answer, swaps: Sequence[Swap]) -> set[str]:
 def stored_numbers(target: str, device: str, cameras: Iterable[str]) -> dict[str, list[int]]:
     """Numbers of every result that the cloud keeps, by camera."""
     found: dict[str, list[int]] = {}
-    with grpc.insecure_channel(target, options=client_options()) as channel:
+    with grpc.insecure_channel(target, options=client_options(target)) as channel:
         results = results_pb2_grpc.ResultsStub(channel)  # type: ignore[no-untyped-call]
         for camera in cameras:
             found[camera], token = [], None

@@ -19,6 +19,7 @@ from splitcodec.client.credentials import Credentials
 from splitcodec.client.failures import grpc_failure
 from splitcodec.client.retry import Passing, Retry
 from splitcodec.client.watching import Watching
+from splitcodec.wire.proxies import place_of
 from splitcodec.wire.v1 import prompts_pb2_grpc, results_pb2, results_pb2_grpc
 
 T = TypeVar("T")
@@ -42,12 +43,16 @@ class AsyncCloudClient:
         credentials: Credentials | None = None,
         deadline_s: float = DEADLINE_S,
         retry: Retry | None = None,
+        use_proxy: bool = False,
     ) -> None:
-        """target: host:port; make it inside the event loop. SettingsError: unusable credentials."""
+        """target: host:port; make it inside the event loop. SettingsError: unusable credentials.
+
+        use_proxy: take the proxy of the environment for a cloud here or in a private network too.
+        """
         login = credentials or Credentials()
         cloud_calls.check_target(target, login)
         secure = login.channel_credentials()
-        options = cloud_calls.channel_options()
+        options = cloud_calls.channel_options(target, use_proxy)
         self._channel = (
             grpc.aio.insecure_channel(target, options)
             if secure is None
@@ -55,7 +60,7 @@ class AsyncCloudClient:
         )
         self._results = results_pb2_grpc.ResultsStub(self._channel)  # type: ignore[no-untyped-call]
         self._prompts = prompts_pb2_grpc.PromptsStub(self._channel)  # type: ignore[no-untyped-call]
-        self._target = target
+        self._target = place_of(target, use_proxy=use_proxy)
         self._metadata = login.metadata
         self._deadline_s = deadline_s
         self._retry = retry or Retry()

@@ -33,9 +33,9 @@ class Which:
     until: datetime | None = None
 
 
-def channel_options() -> tuple[tuple[str, int], ...]:
+def channel_options(target: str, use_proxy: bool) -> tuple[tuple[str, int], ...]:
     """Options of the channel to the cloud."""
-    return (*client_options(), *RECONNECT)
+    return (*client_options(target, use_proxy=use_proxy), *RECONNECT)
 
 
 def check_target(target: str, credentials: Credentials) -> None:

@@ -11,10 +11,12 @@ import grpc
 from splitcodec import errors
 from splitcodec.client.retry import Passing
 from splitcodec.errors import SplitcodecError
+from splitcodec.texts import shortened
 
 ERROR_KEY: Final = "splitcodec-error"
 """Trailing metadata key under which the cloud names the class of its error."""
 MAX_TEXT: Final = 2000
+MAX_STRANGE_TEXT: Final = 200  # of an answer that is no problem document
 MAX_RETRY_AFTER_S: Final = 60.0
 _URN: Final = "urn:splitcodec:problem:"
 _PASSING_STATUS: Final = (429, 503)
@@ -29,9 +31,16 @@ def http_failure(what: str, status: int, retry_after: str | None, body: bytes) -
     """The error of an answer that is no success; Passing where the edge says it did not take the request."""
     try:
         problem = json.loads(body)
-        fields = {name: str(problem[name])[:MAX_TEXT] for name in ("type", "title", "detail", "remedy")}
+        fields = {
+            name: shortened(str(problem[name]), MAX_TEXT) for name in ("type", "title", "detail", "remedy")
+        }
     except (ValueError, KeyError, TypeError):
-        fields = {"type": "", "title": "", "detail": body[:200].decode("latin-1"), "remedy": ""}
+        fields = {
+            "type": "",
+            "title": "",
+            "detail": shortened(body[: 2 * MAX_STRANGE_TEXT].decode("latin-1"), MAX_STRANGE_TEXT),
+            "remedy": "",
+        }
     text = " ".join(
         filter(None, [f"{what}: {status} {fields['title']}: {fields['detail']}.", fields["remedy"]])
     )
@@ -82,4 +91,4 @@ def _code(error: grpc.RpcError) -> grpc.StatusCode:
 
 def _details(error: grpc.RpcError) -> str:
     details = error.details() if hasattr(error, "details") else None
-    return str(details or "no details")[:MAX_TEXT]
+    return shortened(str(details or "no details"), MAX_TEXT)

@@ -6,6 +6,8 @@ on one side only fails on the other, so both sides take their options from here.
 
 from typing import Final
 
+from splitcodec.wire.proxies import is_near
+
 ChannelOptions = tuple[tuple[str, int], ...]
 
 MAX_MESSAGE_BYTES: Final = 5 * 2**20
@@ -18,9 +20,17 @@ MIN_PING_INTERVAL_S: Final = 10.0
 """The server takes pings this often; it must stay below KEEPALIVE_TIME_S."""
 
 
-def client_options() -> ChannelOptions:
-    """Options for `grpc.aio.insecure_channel` or `secure_channel` towards the cloud."""
-    return (*_both_ends(), ("grpc.http2.max_pings_without_data", 0))
+def client_options(target: str = "127.0.0.1", *, use_proxy: bool = False) -> ChannelOptions:
+    """Options for `grpc.aio.insecure_channel` or `secure_channel` towards the cloud at host:port.
+
+    use_proxy: through the proxy of the environment even if it is near, see `splitcodec.wire.proxies`.
+    """
+    direct = is_near(target) and not use_proxy
+    return (
+        *_both_ends(),
+        ("grpc.http2.max_pings_without_data", 0),
+        *([("grpc.enable_http_proxy", 0)] if direct else []),
+    )
 
 
 def server_options(max_concurrent_streams: int) -> ChannelOptions:
