@@ -2,7 +2,7 @@
 #   docker build -f deploy/cloud.Dockerfile -t splitcodec-cloud:0.1.0 .
 #   docker build -f deploy/cloud.Dockerfile -t splitcodec-cloud:0.1.0-cuda --build-arg ENGINE=cuda \
 #     --build-arg BASE=nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 .
-#   docker build -f deploy/cloud.Dockerfile -t splitcodec-cloud-ray:0.1.0 --build-arg EXTRAS=cloud,scale .
+#   docker build -f deploy/cloud.Dockerfile -t splitcodec-cloud-ray:0.1.0 --build-arg EXTRAS=scale .
 ARG BASE=python:3.12.11-slim-bookworm
 
 FROM ${BASE} AS python
@@ -14,13 +14,17 @@ FROM python AS install
 ARG ENGINE=cpu
 ARG EXTRAS=cloud
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE NOTICE ./
+# What it depends on first: a change of the sources does not install that again.
 COPY deploy/constraints.txt deploy/constraints.txt
+COPY deploy/requirements deploy/requirements
+RUN python3 -m venv /opt/splitcodec
+RUN /opt/splitcodec/bin/pip install --no-cache-dir -c deploy/constraints.txt \
+    -r deploy/requirements/${EXTRAS}.txt -r deploy/requirements/${ENGINE}.txt
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY splitcodec splitcodec
 COPY edge edge
 COPY cloud cloud
-RUN python3 -m venv /opt/splitcodec
-RUN /opt/splitcodec/bin/pip install --no-cache-dir -c deploy/constraints.txt ".[${EXTRAS},${ENGINE}]"
+RUN /opt/splitcodec/bin/pip install --no-cache-dir --no-deps .
 
 FROM python
 RUN useradd --uid 10001 --user-group --create-home splitcodec && install -d -o splitcodec /var/lib/splitcodec

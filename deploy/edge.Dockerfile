@@ -12,13 +12,17 @@ RUN python3 -m venv --help >/dev/null 2>&1 \
 FROM python AS install
 ARG ENGINE=cpu
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE NOTICE ./
+# What it depends on first: a change of the sources does not install that again.
 COPY deploy/constraints.txt deploy/constraints.txt
+COPY deploy/requirements deploy/requirements
+RUN python3 -m venv /opt/splitcodec
+RUN /opt/splitcodec/bin/pip install --no-cache-dir -c deploy/constraints.txt \
+    -r deploy/requirements/edge.txt -r deploy/requirements/${ENGINE}.txt
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY splitcodec splitcodec
 COPY edge edge
 COPY cloud cloud
-RUN python3 -m venv /opt/splitcodec
-RUN /opt/splitcodec/bin/pip install --no-cache-dir -c deploy/constraints.txt ".[edge,${ENGINE}]"
+RUN /opt/splitcodec/bin/pip install --no-cache-dir --no-deps .
 
 FROM python
 RUN useradd --uid 10001 --user-group --create-home splitcodec && install -d -o splitcodec /var/lib/splitcodec

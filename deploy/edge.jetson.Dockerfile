@@ -11,13 +11,17 @@ RUN apt-get update && apt-get install -y --no-install-recommends python3 python3
 
 FROM python AS install
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE NOTICE ./
+# What it depends on first: a change of the sources does not install that again.
 COPY deploy/constraints.txt deploy/constraints.txt
+COPY deploy/requirements deploy/requirements
+RUN python3 -m venv --system-site-packages /opt/splitcodec
+RUN /opt/splitcodec/bin/pip install --no-cache-dir -c deploy/constraints.txt \
+    -r deploy/requirements/edge.txt -r deploy/requirements/jetson.txt
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY splitcodec splitcodec
 COPY edge edge
 COPY cloud cloud
-RUN python3 -m venv --system-site-packages /opt/splitcodec
-RUN /opt/splitcodec/bin/pip install --no-cache-dir -c deploy/constraints.txt ".[edge,cpu,jetson]"
+RUN /opt/splitcodec/bin/pip install --no-cache-dir --no-deps .
 
 FROM python
 RUN useradd --uid 10001 --user-group --create-home --groups video splitcodec && install -d -o splitcodec /var/lib/splitcodec

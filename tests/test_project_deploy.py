@@ -94,14 +94,6 @@ def test_image_runs_its_service_as_a_plain_user_with_pinned_parts(image: str) ->
     base = stages(image)[0].base
     assert re.search(r":[^:]*\d+\.\d+", base), f"{base} has no version"
     assert ":latest" not in base
-    installs = [
-        step
-        for one in stages(image)
-        for step in one.values("RUN")
-        if " pip install" in f" {step}" or "/pip install" in step
-    ]
-    assert len(installs) == 1
-    assert "-c deploy/constraints.txt" in installs[0]
 
 
 def test_constraints_pin_every_dependency_of_the_images_within_its_range() -> None:

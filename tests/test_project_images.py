@@ -28,21 +28,27 @@ PORTS = {"edge": ("PORT",), "cloud": ("PORT", "METRICS_PORT")}
 
 
 def replay(stage: Stage, tree: Path, home: Path) -> None:
-    """Copy what the stage copies into `tree`, then run its own commands there, installing into `home`."""
-    for copied in stage.values("COPY"):
-        *sources, target = shlex.split(copied)
-        for source in sources:
-            place = tree / (target if target != "./" else source)
-            if (ROOT / source).is_dir():
-                shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / source, place)
-    for command in stage.values("RUN"):
-        words = shlex.split(command.replace(HOME, str(home)))
-        words[0] = sys.executable if words[0] == "python3" else words[0]
-        done = subprocess.run(words, cwd=tree, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    """Follow the stage step by step: copy into `tree`, run its commands there, install into `home`."""
+    for instruction, value in stage.steps:
+        if instruction == "COPY":
+            copy_into(tree, value)
+        elif instruction == "RUN":
+            words = shlex.split(value.replace(HOME, str(home)))
+            words[0] = sys.executable if words[0] == "python3" else words[0]
+            done = subprocess.run(words, cwd=tree, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def copy_into(tree: Path, value: str) -> None:
+    """One COPY of the sources."""
+    *sources, target = shlex.split(value)
+    for source in sources:
+        place = tree / (target if target != "./" else source)
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / source, place)
 
 
 def free_port() -> int:

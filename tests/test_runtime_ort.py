@@ -148,6 +148,30 @@ def test_silent_fall_back_to_the_cpu_is_an_error(monkeypatch: pytest.MonkeyPatch
         OrtSession(tiny_pack.head_graph(), "head", "ort-cuda")
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Specified provider 'CUDAExecutionProvider' is not in available:UserWarning"
+)
+def test_auto_that_falls_back_to_the_cpu_is_said_once_for_each_graph(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("splitcodec.runtime.ort.why_not", lambda engine: None)
+    monkeypatch.setattr("splitcodec.runtime.tensorrt.why_not", lambda: "no GPU")
+    session = open_session(tiny_pack.head_graph(), "auto", name="head")
+    assert session.engine == "onnxruntime-cpu"
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    for part in ("graph head runs on onnxruntime-cpu", "because of ort-cuda: ", "fell back to CPUExecution"):
+        assert part in record.message
+
+
+def test_auto_without_a_gpu_has_nothing_to_say(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("splitcodec.runtime.tensorrt.why_not", lambda: "no GPU")
+    assert open_session(tiny_pack.head_graph(), "auto").engine == "onnxruntime-cpu"
+    assert caplog.records == []
+
+
 def test_unknown_engine_lists_the_engines() -> None:
     with pytest.raises(RuntimeUnavailable, match=r"'gpu'; choose one of \['auto', 'ort-cpu'"):
         choose_engine("gpu")

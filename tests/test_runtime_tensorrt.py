@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import stat
 from pathlib import Path
@@ -12,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_pack
+from fake_tensorrt import FakeCudart, fake_trt
 
 from splitcodec.errors import GraphFailed, RuntimeUnavailable
 from splitcodec.packs import Pack
 from splitcodec.prompts.schema import GraphName
 from splitcodec.runtime import cuda, tensorrt
 from splitcodec.runtime.engine_cache import cache_folder, keep_engine, read_engine
+from splitcodec.runtime.parts import parts_of
 from splitcodec.runtime.shapes import SizeRange
 
 FLOAT_GRAPHS: tuple[GraphName, ...] = ("head", "hyper_encoder", "quantizer", "decoder")
@@ -129,123 +130,10 @@ def test_missing_libcudart_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) 
     assert "libcudart" in (tensorrt.why_not() or "")
 
 
-class FakeCudart:
-    """libcudart on host memory: pointers are those of ctypes buffers, copies happen at once."""
-
-    def __init__(self, devices: int = 1, error: int = 0) -> None:
-        self.memory: dict[int, Any] = {}
-        self.uploads = 0
-        self._devices, self._error = devices, error
-        self.cudaGetErrorString = lambda code: b"no driver"
-        self.cudaGetErrorString.restype = None  # type: ignore[attr-defined]
-
-    def cudaGetDeviceCount(self, out: Any) -> int:
-        out._obj.value = self._devices
-        return self._error
-
-    def cudaDriverGetVersion(self, out: Any) -> int:
-        out._obj.value = 13020
-        return 0
-
-    def cudaDeviceGetAttribute(self, out: Any, attribute: int, device: int) -> int:
-        out._obj.value = {75: 8, 76: 7}[attribute]
-        return 0
-
-    def cudaStreamCreate(self, out: Any) -> int:
-        out._obj.value = 77
-        return 0
-
-    def cudaStreamSynchronize(self, stream: Any) -> int:
-        return 0
-
-    def cudaMalloc(self, out: Any, size: Any) -> int:
-        buffer = ctypes.create_string_buffer(size.value)
-        out._obj.value = ctypes.addressof(buffer)
-        self.memory[ctypes.addressof(buffer)] = buffer
-        return 0
-
-    def cudaFree(self, pointer: Any) -> int:
-        del self.memory[pointer.value]
-        return 0
-
-    def cudaMemcpyAsync(self, target: Any, source: Any, size: Any, kind: Any, stream: Any) -> int:
-        self.uploads += kind.value == 1
-        ctypes.memmove(target.value, source.value, size.value)
-        return 0
-
-
-class FakeContext:
-    """Computes out = a * b from the bound addresses, a [N, 2] and b [2]."""
-
-    def __init__(self) -> None:
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.addresses: dict[str, int] = {}
-
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        self.shapes[name] = shape
-        return len(shape) == {"a": 2, "b": 1}[name]
-
-    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self.shapes["a"]
-
-    def set_tensor_address(self, name: str, address: int) -> None:
-        self.addresses[name] = address
-
-    def _view(self, name: str, shape: tuple[int, ...]) -> Any:
-        pointer = ctypes.cast(self.addresses[name], ctypes.POINTER(ctypes.c_float))
-        return np.ctypeslib.as_array(pointer, shape)
-
-    def execute_async_v3(self, stream: int) -> bool:
-        shape = self.shapes["a"]
-        self._view("out", shape)[:] = self._view("a", shape) * self._view("b", self.shapes["b"])
-        return stream == 77
-
-
-class FakeEngine:
-    num_io_tensors, num_layers = 3, 1
-
-    def get_tensor_name(self, i: int) -> str:
-        return ("a", "b", "out")[i]
-
-    def get_tensor_mode(self, name: str) -> str:
-        return "out" if name == "out" else "in"
-
-    def get_tensor_dtype(self, name: str) -> type:
-        return np.float32
-
-    def create_execution_context(self) -> FakeContext:
-        return FakeContext()
-
-
-def _fake_trt(loaded: list[bytes]) -> Any:
-    class Logger:
-        ERROR = 0
-
-        def __init__(self, level: int) -> None:
-            self.level = level
-
-    class Runtime:
-        def __init__(self, logger: Logger) -> None:
-            self.logger = logger
-
-        def deserialize_cuda_engine(self, data: bytes) -> FakeEngine:
-            loaded.append(data)
-            return FakeEngine()
-
-    return SimpleNamespace(
-        __name__="tensorrt",
-        __version__="10.16",
-        Logger=Logger,
-        Runtime=Runtime,
-        TensorIOMode=SimpleNamespace(INPUT="in"),
-        nptype=lambda dtype: dtype,
-    )
-
-
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, FakeCudart, list[bytes]]:
     loaded: list[bytes] = []
-    library, fake = FakeCudart(), _fake_trt(loaded)
+    library, fake = FakeCudart(), fake_trt(loaded)
     monkeypatch.setenv("SPLITCODEC_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(tensorrt, "load_tensorrt", lambda: fake)
     monkeypatch.setattr(tensorrt, "load_cuda", lambda: cuda.Cuda(library))
@@ -263,6 +151,59 @@ def test_session_binds_inputs_and_returns_outputs(session: tuple[Any, FakeCudart
     assert library.uploads == 3 + 1  # `a` each time, the read-only `b` once
     assert len(library.memory) == 3
     assert (engine.engine, engine.input_names, engine.output_names) == ("tensorrt", ("a", "b"), ("out",))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_batch_beyond_the_profile_runs_in_parts(
+    session: tuple[Any, FakeCudart, list[bytes]], frozen: bool
+) -> None:
+    engine, _, _ = session
+    b = np.array([3, 5], np.float32)
+    b.flags.writeable = False
+    for n in (9, 20, 256):
+        a = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
+        a.flags.writeable = not frozen
+        engine._context.batches.clear()
+        assert np.array_equal(engine.run({"a": a, "b": b})["out"], a * b)
+        assert engine._context.batches == [8] * (n // 8) + [n % 8] * (n % 8 > 0)
+    assert len(engine._constants) == 1, "parts of a read-only input are no constants"
+
+
+def test_parts_repeat_single_rows_and_refuse_other_lengths() -> None:
+    a, one, weight = np.arange(10), np.array([7]), np.arange(3)
+    parts = parts_of("g", {"a": a, "one": one, "w": weight}, ["a", "one"], 4)
+    assert [part["a"].tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert all(part["one"] is one and part["w"] is weight for part in parts)
+    with pytest.raises(GraphFailed, match="graph g got 10 rows, but one has 3; give as many"):
+        parts_of("g", {"a": a, "one": weight, "w": weight}, ["a", "one"], 4)
+
+
+def test_free_first_axes_of_a_built_engine_are_the_batch(trt: Any) -> None:
+    """What the session goes by, of a network that TensorRT has parsed."""
+    logger = trt.Logger(trt.Logger.ERROR)
+    network, parser = tensorrt.parse_network(trt, trt.Builder(logger), logger, TINY["decoder"], "decoder")
+    shapes = {network.get_input(i).name: tuple(network.get_input(i).shape) for i in range(network.num_inputs)}
+    batched = {name for name, shape in shapes.items() if shape[:1] == (-1,)}
+    assert batched == {"symbols", "z_symbols", "gain_z_inv", "gain_y_inv"}
+    assert tuple(network.get_output(0).shape)[:1] == (-1,)
+    del network, parser
+
+
+def test_an_engine_that_cannot_be_kept_is_used_and_said(
+    session: tuple[Any, FakeCudart, list[bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "file").write_text("where a folder should be")
+    monkeypatch.setenv("SPLITCODEC_CACHE_DIR", str(tmp_path / "file"))
+    engine = tensorrt.TensorRTSession(b"other", "decoder")
+    a, b = np.ones((1, 2), np.float32), np.ones(2, np.float32)
+    assert np.array_equal(engine.run({"a": a, "b": b})["out"], a)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "engine of graph decoder cannot be kept" in record.message
+    assert "set SPLITCODEC_CACHE_DIR to a folder that can be written" in record.message
 
 
 def test_session_takes_non_contiguous_inputs(session: tuple[Any, FakeCudart, list[bytes]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -10,6 +11,7 @@ from splitcodec.errors import GraphFailed, RuntimeUnavailable
 from splitcodec.runtime import ort, tensorrt
 from splitcodec.runtime.session import Session
 
+log = logging.getLogger(__name__)
 Engine = Literal["auto", "ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt"]
 ENGINES: Final[tuple[str, ...]] = get_args(Engine)
 PREFERENCE: Final = ("ort-cuda", "tensorrt", "ort-cpu")
@@ -59,6 +61,7 @@ def open_session(
     """A session for an ONNX model, given as bytes or as a path.
 
     engine: one of ENGINES; `auto` takes the first of PREFERENCE that is installed and really opens the graph.
+    One that does not is a warning.
     threads: CPU threads inside one operator. name: for messages, by default the file's name.
     exact: for the scale graph: ONNX Runtime CPU without graph rewriting, whatever `engine` says.
     Raises RuntimeUnavailable if the engine cannot run here, GraphFailed if it refuses the model.
@@ -79,15 +82,25 @@ def _open(data: bytes, name: str, engine: str, threads: int) -> Session:
 
 
 def _open_best(data: bytes, name: str, threads: int) -> Session:
-    """The first engine of PREFERENCE that opens the graph; the CPU's failure is final."""
+    """The first engine of PREFERENCE that opens the graph; the CPU's failure is final.
+
+    An engine that is there and does not open it is a warning: the graph runs, but slower than it should.
+    """
     choose_engine("auto")
+    refused: list[str] = []
+    session: Session | None = None
     for engine in PREFERENCE[:-1]:
         if (tensorrt.why_not() if engine == "tensorrt" else ort.why_not(engine)) is None:
             try:
-                return _open(data, name, engine, threads)
-            except (RuntimeUnavailable, GraphFailed):
-                continue
-    return _open(data, name, PREFERENCE[-1], threads)
+                session = _open(data, name, engine, threads)
+                break
+            except (RuntimeUnavailable, GraphFailed) as error:
+                refused.append(f"{engine}: {error}")
+    if session is None:
+        session = _open(data, name, PREFERENCE[-1], threads)
+    if refused:
+        log.warning("graph %s runs on %s, because of %s", name, session.engine, "; ".join(refused))
+    return session
 
 
 def _read(path: Path) -> bytes:

@@ -14,7 +14,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class SizeRange:
-    """Smallest, usual and largest batch and picture side (pixels, multiples of 32) an engine must take."""
+    """Smallest, usual and largest batch and picture side (pixels, multiples of 32) an engine must take.
+
+    A session runs larger batches in parts, so the largest batch bounds memory and not what may be asked for.
+    """
 
     batch: tuple[int, int, int] = (1, 1, 8)
     height: tuple[int, int, int] = (32, 416, 2048)

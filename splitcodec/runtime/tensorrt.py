@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
@@ -19,10 +21,12 @@ import numpy as np
 from splitcodec.errors import GraphFailed, RuntimeUnavailable
 from splitcodec.runtime.constants import ConstantCache
 from splitcodec.runtime.cuda import DeviceBuffer, load_cuda
-from splitcodec.runtime.engine_cache import cache_folder, keep_engine, read_engine
+from splitcodec.runtime.engine_cache import CACHE_VARIABLE, cache_folder, keep_engine, read_engine
+from splitcodec.runtime.parts import joined, parts_of
 from splitcodec.runtime.session import Array, check_feed
 from splitcodec.runtime.shapes import SizeRange
 
+log = logging.getLogger(__name__)
 PACKAGES: Final = ("tensorrt", "tensorrt_rtx")
 
 
@@ -107,7 +111,10 @@ def engine_key(trt: Any, model: bytes, sizes: SizeRange, driver: int, capability
 
 
 class TensorRTSession:
-    """One TensorRT engine and one execution context; prompt tensors stay on the GPU once they are there."""
+    """One TensorRT engine and one execution context; prompt tensors stay on the GPU once they are there.
+
+    An engine takes the sizes it was built for; a larger batch goes through it in several runs.
+    """
 
     def __init__(self, model: bytes, name: str, sizes: SizeRange = SizeRange()) -> None:  # noqa: B008
         """Builds the engine or takes it from the cache.
@@ -129,6 +136,8 @@ class TensorRTSession:
         is_input = {t: self._engine.get_tensor_mode(t) == trt.TensorIOMode.INPUT for t in tensors}
         self._inputs = frozenset(t for t in tensors if is_input[t])
         self._outputs = tuple(t for t in tensors if not is_input[t])
+        self._batched = frozenset(t for t in self._inputs if self._is_batched(t))
+        self._most = sizes.batch[-1]
         self._dtypes = {t: np.dtype(trt.nptype(self._engine.get_tensor_dtype(t))) for t in tensors}
         self._stream = self._cuda.create_stream()
         self._constants = ConstantCache(self._cuda.to_device)
@@ -141,13 +150,29 @@ class TensorRTSession:
         engine = self._runtime.deserialize_cuda_engine(kept) if kept else None
         if engine is None:
             built = build_engine(trt, model, self._name, sizes)
-            keep_engine(folder, key, built)
+            self._keep(folder, key, built)
             engine = self._runtime.deserialize_cuda_engine(built)
         if engine is None:
             raise GraphFailed(
                 f"{self._package} cannot load its own engine of graph {self._name}; check the driver"
             )
         return engine
+
+    def _keep(self, folder: Path, key: str, built: bytes) -> None:
+        """Keep the engine for the next start; without a place for it this run goes on with what was built."""
+        try:
+            keep_engine(folder, key, built)
+        except OSError as error:
+            log.warning(
+                "the engine of graph %s cannot be kept (%s) and is built anew at every start; set %s to a "
+                "folder that can be written",
+                self._name,
+                error,
+                CACHE_VARIABLE,
+            )
+
+    def _is_batched(self, tensor: str) -> bool:
+        return tuple(self._engine.get_tensor_shape(tensor))[:1] == (-1,)
 
     @property
     def name(self) -> str:
@@ -171,6 +196,14 @@ class TensorRTSession:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         check_feed(self._name, self._inputs, inputs)
+        parts = parts_of(self._name, inputs, self._batched, self._most)
+        if len(parts) > 1 and not all(map(self._is_batched, self._outputs)):
+            raise GraphFailed(
+                f"graph {self._name} takes {self._most} rows at most: its outputs have no batch; send fewer"
+            )
+        return joined([self._run_once(part) for part in parts])
+
+    def _run_once(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         with self._lock:  # one execution context, one set of buffers
             held = [self._bind_input(name, array) for name, array in inputs.items()]
             outputs = {name: self._bind_output(name) for name in self._outputs}
