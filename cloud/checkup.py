@@ -36,6 +36,8 @@ def troubles(settings: CloudSettings) -> Iterator[Trouble]:
     yield from check_port(settings.metrics_host, settings.metrics_port, "metrics_port", running)
     if settings.tls_cert is not None:
         yield from check_certificate(settings.tls_cert, settings.tls_key, "tls_cert")
+    if settings.health_cert is not None:
+        yield from check_certificate(settings.health_cert, settings.health_key, "health_cert")
     if settings.tls_client_ca is not None:
         yield from check_certificate(settings.tls_client_ca, None, "tls_client_ca")
 

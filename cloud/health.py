@@ -12,8 +12,11 @@ from splitcodec.service import is_loopback
 
 def ready_place(settings: CloudSettings) -> HttpPlace:
     """Where the service answers about its readiness."""
-    cert = None if is_loopback(settings.metrics_host) else settings.tls_cert
-    return HttpPlace(settings.metrics_host, settings.metrics_port, cert, settings.tls_key)
+    host, port = settings.metrics_host, settings.metrics_port
+    if is_loopback(host):
+        return HttpPlace(host, port)
+    cert, key = settings.health_cert or settings.tls_cert, settings.health_key or settings.tls_key
+    return HttpPlace(host, port, cert, key)
 
 
 def main() -> None:

@@ -107,6 +107,11 @@ class CloudSettings(BaseSettings):
     tls_cert: Path | None = Field(None, description="PEM certificate chain; re-read when it changes")
     tls_key: Path | None = Field(None, description="PEM private key of the server")
     tls_client_ca: Path | None = Field(None, description="PEM authorities of the clients let in (mutual TLS)")
+    health_cert: Path | None = Field(
+        None,
+        description="PEM certificate chain of health checks under mutual TLS; tls_cert without it",
+    )
+    health_key: Path | None = Field(None, description="PEM private key for health_cert")
     insecure: bool = Field(False, description="allow a public address that not everybody may use safely")
     token_file: Path | None = Field(
         None, description="bearer tokens that callers need (`splitcodec token`); re-read when it changes"
@@ -136,10 +141,13 @@ class CloudSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _is_safe(self) -> CloudSettings:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together; give both or neither")
+        for cert, key in (("tls_cert", "tls_key"), ("health_cert", "health_key")):
+            if (getattr(self, cert) is None) != (getattr(self, key) is None):
+                raise ValueError(f"{cert} and {key} go together; give both or neither")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
+        if self.health_cert is not None and self.tls_client_ca is None:
+            raise ValueError("health_cert needs tls_client_ca")
         if self.protect_metrics and self.token_file is None:
             raise ValueError("protect_metrics needs token_file")
         if self.require_signed_packs and self.trusted_keys is None:

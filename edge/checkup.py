@@ -34,6 +34,8 @@ def troubles(settings: EdgeSettings) -> Iterator[Trouble]:
     yield from check_port(settings.host, settings.port, "port", ready_place(settings))
     if settings.tls_cert is not None:
         yield from check_certificate(settings.tls_cert, settings.tls_key, "tls_cert")
+    if settings.health_cert is not None:
+        yield from check_certificate(settings.health_cert, settings.health_key, "health_cert")
     for name in ("tls_client_ca", "cloud_ca"):
         if (authority := getattr(settings, name)) is not None:
             yield from check_certificate(authority, None, name)

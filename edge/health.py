@@ -11,7 +11,8 @@ from splitcodec.readiness import HttpPlace, split_wait, wait_until_ready
 
 def ready_place(settings: EdgeSettings) -> HttpPlace:
     """Where the service answers about its readiness."""
-    return HttpPlace(settings.host, settings.port, settings.tls_cert, settings.tls_key)
+    cert, key = settings.health_cert or settings.tls_cert, settings.health_key or settings.tls_key
+    return HttpPlace(settings.host, settings.port, cert, key)
 
 
 def main() -> None:

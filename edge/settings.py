@@ -176,6 +176,11 @@ class EdgeSettings(BaseSettings):
     tls_client_ca: Path | None = Field(
         None, description="PEM authorities whose clients are let in (mutual TLS)"
     )
+    health_cert: Path | None = Field(
+        None,
+        description="PEM certificate chain of health checks under mutual TLS; tls_cert without it",
+    )
+    health_key: Path | None = Field(None, description="PEM private key for health_cert")
     cloud_ca: Path | None = Field(None, description="PEM authorities the cloud's certificate must come from")
     cloud_cert: Path | None = Field(None, description="PEM certificate chain this edge shows to the cloud")
     cloud_key: Path | None = Field(None, description="PEM private key for cloud_cert")
@@ -204,7 +209,8 @@ class EdgeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _is_safe(self) -> EdgeSettings:
-        for cert, key in (("tls_cert", "tls_key"), ("cloud_cert", "cloud_key")):
+        for name in ("tls", "cloud", "health"):
+            cert, key = f"{name}_cert", f"{name}_key"
             if (getattr(self, cert) is None) != (getattr(self, key) is None):
                 raise ValueError(f"{cert} and {key} go together; give both or neither")
         if self.max_upload_bytes < self.max_picture_bytes:
@@ -214,6 +220,8 @@ class EdgeSettings(BaseSettings):
             )
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
+        if self.health_cert is not None and self.tls_client_ca is None:
+            raise ValueError("health_cert needs tls_client_ca")
         if self.cloud_cert is not None and self.cloud_ca is None:
             raise ValueError("cloud_cert needs cloud_ca")
         if self.protect_metrics and self.token_file is None:

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ WAIT_FLAG: Final = "--wait-s="
 
 @dataclass(frozen=True)
 class HttpPlace:
-    """Where a service answers HTTP here; cert, key: its own PEM files where it does so over TLS."""
+    """Where a service answers HTTP here; cert, key: PEM files to show it where it does so over TLS."""
 
     host: str
     port: int
@@ -69,7 +70,7 @@ def require_ready(place: HttpPlace) -> None:
     """Returns if the service says that it is ready. RuntimeUnavailable if not, SettingsError for port 0.
 
     Over TLS the certificate is not checked: nothing secret is said and the peer is this machine. Where the
-    service asks for client certificates it is shown its own.
+    service asks for client certificates it is shown the place's. SettingsError: those files cannot be used.
     """
     if place.port == 0:
         raise SettingsError(
@@ -81,11 +82,12 @@ def require_ready(place: HttpPlace) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         raise RuntimeUnavailable(f"{place.url} says {error.code}; see the log of the service") from None
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise RuntimeUnavailable(
-            f"{place.url} does not answer ({reason}); see the log of the service, or start it"
-        ) from None
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error) or type(error).__name__
+        remedy = "see the log of the service, or start it"
+        if place.cert is not None:
+            remedy += "; where it lets in clients of another authority than its own, set health_cert"
+        raise RuntimeUnavailable(f"{place.url} does not answer ({reason}); {remedy}") from None
 
 
 def _opener(place: HttpPlace) -> urllib.request.OpenerDirector:
@@ -96,5 +98,11 @@ def _opener(place: HttpPlace) -> urllib.request.OpenerDirector:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.load_cert_chain(place.cert, place.key)
+    try:
+        context.load_cert_chain(place.cert, place.key)
+    except OSError as error:
+        raise SettingsError(
+            f"the certificate {place.cert} with the key {place.key} cannot be shown ({error}); give files "
+            "that this user can read and that belong together"
+        ) from None
     return urllib.request.build_opener(direct, urllib.request.HTTPSHandler(context=context))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import logging
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,10 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 from edge_rig import JPEG_TYPE, EdgeRig, edge_rig, picture, tiny_codec
+from edge_tls import TlsFiles, listening
 from fastapi.routing import APIRoute
 from identities import Identity, make_identity, put
 
-from edge.__main__ import certificates, guarded_app, http_config, server_tls
+from edge.__main__ import certificates, guarded_app
 from edge.access import ROUTES, scopes_of
 from edge.app import create_app
 from edge.codec import Codec
@@ -189,46 +189,6 @@ async def test_a_web_socket_is_refused(codec: Codec, tmp_path: Path) -> None:
 
 def test_the_table_has_no_scope_that_does_not_exist() -> None:
     assert {scope for _, _, scopes in ROUTES for scope in scopes or ()} <= set(SCOPES)
-
-
-class TlsFiles:
-    """The PEM files of an edge, in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def write(self, server: Identity, client_ca: Identity) -> None:
-        put(self.folder / "c.pem", server.cert_pem)
-        put(self.folder / "k.pem", server.key_pem)
-        put(self.folder / "ca.pem", client_ca.cert_pem)
-
-    def options(self, mutual: bool) -> dict[str, object]:
-        ca = {"tls_client_ca": self.folder / "ca.pem"} if mutual else {}
-        return {"tls_cert": self.folder / "c.pem", "tls_key": self.folder / "k.pem", **ca}
-
-    def trusting(self, authority: Identity, client: Identity | None = None) -> ssl.SSLContext:
-        context = ssl.create_default_context(cadata=authority.cert_pem.decode())
-        if client is not None:
-            pem = put(self.folder / "client.pem", client.key_pem + client.cert_pem)
-            context.load_cert_chain(pem)
-        return context
-
-
-@asynccontextmanager
-async def listening(codec: Codec, folder: Path, **options: object) -> AsyncIterator[tuple[EdgeRig, int]]:
-    """An edge on a real port, served as the process serves it."""
-    async with edge_rig(codec, folder / "state", **options) as rig:
-        settings = rig.pipeline.settings
-        listener = socket.create_server(("127.0.0.1", 0))
-        import uvicorn
-
-        server = uvicorn.Server(http_config(settings, rig.pipeline, server_tls(settings)))
-        running = asyncio.create_task(server._serve([listener]))
-        try:
-            yield rig, listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await running
 
 
 class Connection:
