@@ -7,17 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 from typer.testing import CliRunner
 
 from splitcodec.cli import app
-from splitcodec.demo import Outcome, jpeg_sizes, overlay_paths, services, summary, table
+from splitcodec.demo import overlay_paths, services
+from splitcodec.demo_show import Outcome, found_in, jpeg_sizes, side_by_side, summary, table
 from splitcodec.errors import RuntimeUnavailable
 from splitcodec.frame import read_picture
 from splitcodec.sample_photos import packaged_photos
 
-CAT = Outcome("cat.png", (("cat", 0.81), ("dog", 0.26)), 2100, (9000, 14000), 31.25, 44.04, Path("o/cat.jpg"))
-EMPTY = Outcome("wall.png", (), 900, (800, 1200), 8.0, 4.0, Path("o/wall.jpg"))
+FOUND = (("cat", 0.81), ("dog", 0.26))
+
+
+def jpeg(height: int, width: int, shade: int) -> bytes:
+    return simplejpeg.encode_jpeg(np.full((height, width, 3), shade, np.uint8))
+
+
+CAT = Outcome("cat.png", "detect", FOUND, 2100, (9000, 14000), 31.25, 44.04, jpeg(60, 90, 200))
+EMPTY = Outcome("wall.png", "segment", (), 900, (800, 1200), 8.0, 4.0, jpeg(30, 45, 100))
 
 
 def test_the_photos_come_with_scikit_image() -> None:
@@ -32,12 +41,30 @@ def test_the_table_is_aligned_and_complete() -> None:
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split("  ")[0] == "photo"
     assert "cat 0.81, dog 0.26" in lines[2]
+    assert lines[2].split()[:2] == ["cat.png", "detect"]
     assert lines[2].split()[-5:] == ["2100", "9000", "14000", "31.2", "44.0"]
     assert "nothing" in lines[3]
 
 
 def test_the_summary_adds_up() -> None:
     assert summary([CAT, EMPTY]) == "demo ok: frames=2 sent_bytes=3000 jpeg75_bytes=15200 detections=2"
+
+
+def test_answers_of_one_photo_stand_side_by_side_under_a_caption() -> None:
+    whole = simplejpeg.decode_jpeg(side_by_side([CAT, EMPTY]), colorspace="RGB")
+    assert whole.shape == (30 + 24, 45 + 45, 3)
+    assert (abs(whole[40, 20].astype(int) - 200) < 8).all()
+    assert (abs(whole[40, 70].astype(int) - 100) < 8).all()
+
+
+def test_what_was_found_is_read_from_every_kind_of_answer() -> None:
+    nothing = {"detections": None, "segmentation": None, "classification": None}
+    boxes = {**nothing, "detections": [{"label": "cat", "score": 0.5}]}
+    classes = [{"label": "background", "share": 0.9}, {"label": "cat", "share": 0.1}]
+    scores = [{"label": "tench, Tinca tinca", "score": 0.7}]
+    assert found_in(boxes) == (("cat", 0.5),)
+    assert found_in({**nothing, "segmentation": {"classes": classes}}) == (("cat", 0.1),)
+    assert found_in({**nothing, "classification": {"classes": scores}}) == (("tench", 0.7),)
 
 
 def test_jpeg_sizes_are_those_of_the_fitted_picture(tmp_path: Path) -> None:
@@ -79,16 +106,21 @@ def test_real_photos_become_detections_through_both_services(tmp_path: Path) -> 
     )
     assert found, lines[-1]
     frames, sent, jpeg75, detections = map(int, found.groups())
-    assert frames == len(packaged_photos())
-    assert detections >= frames
+    assert frames == 3 * len(packaged_photos()), "each photo for each of three tasks"
+    assert detections >= len(packaged_photos())
     assert sent < jpeg75 / 2
     for photo in packaged_photos():
         drawn = read_picture((tmp_path / "out" / f"{photo.stem}.jpg").read_bytes())
-        assert drawn.shape == read_picture(photo.read_bytes()).shape
-    rows = {line.split()[0]: line for line in lines if line.split() and ".png" in line.split()[0]}
-    assert "person" in rows["astronaut.png"]
-    assert "cat " in rows["chelsea.png"]
-    assert "cup" in rows["coffee.png"]
+        height, width = read_picture(photo.read_bytes()).shape[:2]
+        assert drawn.shape == (height + 24, 3 * width, 3)
+    cells = [line.split(maxsplit=2) for line in lines if ".png" in line[:40] and "/" not in line]
+    rows = {(photo, task): rest for photo, task, rest in cells}
+    assert rows["astronaut.png", "detect"].startswith("person")
+    assert rows["chelsea.png", "detect"].startswith("cat ")
+    assert rows["coffee.png", "detect"].startswith("cup")
+    assert rows["chelsea.png", "segment"].startswith("cat ")
+    assert rows["astronaut.png", "segment"].startswith("person")
+    assert rows["chelsea.png", "classify"].startswith("tiger cat")
 
 
 @pytest.mark.slow

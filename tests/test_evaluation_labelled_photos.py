@@ -70,6 +70,19 @@ def test_a_csv_that_is_not_there_is_refused(tmp_path: Path) -> None:
         photos({"a.jpg": PHOTO}, tmp_path / "absent.csv")
 
 
+def test_a_table_of_labels_beside_the_pictures_gives_numbers() -> None:
+    table = b'{"n0_a.jpg": 3, "b.jpg": 4}'
+    held = photos({"labels.json": table, "images/n0_a.jpg": PHOTO, "images/b.jpg": PHOTO, "c.jpg": PHOTO})
+    assert [photo.file_name for photo in held.photos] == ["images/b.jpg", "images/n0_a.jpg"]
+    assert held.classes == (4, 3)
+
+
+@pytest.mark.parametrize("table", [b"[1]", b'{"a.jpg": 99}', b"{"], ids=["list", "class", "json"])
+def test_a_table_of_labels_that_does_not_fit_is_refused(table: bytes) -> None:
+    with pytest.raises(DatasetError, match=r"labels\.json of a set cannot be used"):
+        photos({"labels.json": table, "images/a.jpg": PHOTO})
+
+
 def test_names_like_imagenets_give_the_class_whatever_is_before_them() -> None:
     names = ("x-n02795169_Bathtub.jpg", "val/n12089078_black-and-tan_coonhound.JPEG", "plain.jpg")
     assert by_name(*names) == {names[0]: 4, names[1]: 7}

@@ -27,6 +27,7 @@ from splitcodec.errors import ExportMismatch
 from splitcodec.export import graphs as exported
 from splitcodec.export.build import prompt_tensors
 from splitcodec.export.graphs import CodecGraph, TailGraph
+from splitcodec.export.half import round_to_half
 from splitcodec.export.to_onnx import ExportInput, check_export, to_onnx
 from splitcodec.models.codec import gaussian_bits
 from splitcodec.packs import Pack, load_pack
@@ -105,6 +106,7 @@ def test_exported_tail_equals_torch_at_another_size(
     size: tuple[int, int], pack: Pack, whole_run: WholeRun
 ) -> None:
     graph = TailGraph(whole_run.parts.adapter, whole_run.parts.tail, YOLOX.outputs)
+    round_to_half(graph)  # as export does
     feature = np.random.default_rng(1).normal(size=(2, 8, size[0] // 8, size[1] // 8)).astype(np.float32)
     found = open_session(pack.tail_bytes("detect"), name="tail").run({"feature": feature})
     with torch.no_grad():

@@ -44,9 +44,9 @@ def own_teacher() -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(6, len(SHAPES)))
 
 
-def test_only_the_detectors_canvas_is_trimmed_unless_said_otherwise() -> None:
+def test_letterboxes_are_trimmed_unless_said_otherwise() -> None:
     trimmed = {task for task, convention in CONVENTIONS.items() if convention.trim}
-    assert trimmed == {"detect"}
+    assert trimmed == {"detect", "segment"}
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from splitcodec.runtime import open_session
 pytestmark = pytest.mark.filterwarnings(THIRD_PARTY)
 FILE = GOLDEN / "codec2_conformance.safetensors"
 FLOAT_GAP = 1e-3
+TAIL_GAP = 5e-3  # the pack holds the weights of tails as float16
 OUTPUTS = ("head_s16", "head_s32", "logits")
 Array = NDArray[Any]
 TASKS = load_pack("default").tasks
@@ -90,7 +91,7 @@ def test_outputs_of_the_tail_are_the_makers(task: str) -> None:
     outputs = [name for name in OUTPUTS if name in found(task)]
     assert outputs
     for name in outputs:
-        assert gap(found(task)[name], stated()[f"{task}.{name}"]) < FLOAT_GAP
+        assert gap(found(task)[name], stated()[f"{task}.{name}"]) < TAIL_GAP
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -10,7 +10,7 @@ from splitcodec.errors import GraphFailed
 from splitcodec.placement import FrameSize
 from splitcodec.tasks import ClassShare, ResultLimits, SegmentationResult, postprocess_for
 from splitcodec.tasks import deeplab as module
-from splitcodec.tasks.deeplab import as_runs, class_map, deeplab, map_size
+from splitcodec.tasks.deeplab import as_runs, class_map, contenders, deeplab, map_size
 
 LABELS = ("background", "cat", "dog")
 LIMITS = ResultLimits()
@@ -84,14 +84,6 @@ def test_the_map_equals_the_rule_pixel_by_pixel(fit: str, seed: int) -> None:
         assert (found != wanted).mean() < 0.002  # float32 against float64 where two classes are level
 
 
-def test_bands_do_not_change_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits = np.random.default_rng(5).normal(size=(3, 4, 4)).astype(np.float32)
-    size = FrameSize(40, 30, 64, 64, "stretch")
-    whole = class_map(logits, size, 40, 30)
-    monkeypatch.setattr(module, "BAND_CELLS", 3 * 30 * 7)
-    np.testing.assert_array_equal(class_map(logits, size, 40, 30), whole)
-
-
 def test_a_result_names_each_class_with_its_share() -> None:
     logits = np.concatenate([left_and_right(), np.full((1, 2, 2), -9.0, np.float32)])
     answer = deeplab({"logits": logits[None]}, FrameSize(64, 64, 64, 64, "stretch"), LABELS, LIMITS)
@@ -149,3 +141,27 @@ def test_outputs_that_do_not_fit_are_refused(outputs: dict[str, NDArray[np.float
 
 def test_a_manifest_reaches_it_by_name() -> None:
     assert postprocess_for("deeplab") is deeplab
+
+
+def test_a_class_that_is_nowhere_best_among_the_samples_may_win_between_them() -> None:
+    """Two classes have the corners to themselves; a third, second everywhere, wins in the middle."""
+    logits = np.zeros((4, 2, 2), np.float32)
+    logits[0] = [[10.0, 0.0], [10.0, 0.0]]
+    logits[1] = [[0.0, 10.0], [0.0, 10.0]]
+    logits[2] = 9.0
+    logits[3] = -1.0
+    assert contenders(logits).tolist() == [0, 1, 2]
+    found = class_map(logits, FrameSize(64, 64, 64, 64, "stretch"), 64, 64)
+    assert found[32, 16] == 2
+    assert found[32, 0] == 0
+
+
+@pytest.mark.parametrize("shape", [(21, 5, 7), (21, 1, 4), (3, 1, 1)])
+def test_leaving_classes_out_changes_no_pixel(shape: tuple[int, int, int]) -> None:
+    logits = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    logits[2] += 6.0
+    logits[0, 0, 0] += 9.0
+    size = FrameSize(90, 120, 16 * shape[1], 16 * shape[2], "stretch")
+    found, wanted = class_map(logits, size, 45, 60), brute_class_map(logits, size, 45, 60)
+    assert (found != wanted).mean() < 0.002  # float32 against float64 where two classes are level
+    assert len(contenders(logits)) < shape[0]

@@ -1,12 +1,14 @@
 """Photos with a class each, from a tar or a folder: classes from a CSV, or from names like ImageNet's.
 
 classes.csv  file,class: one line per photo; class is a label or its number from 0. In the data set, or given
+labels.json  in the data set: {"name in images/": number of the class}
 names        [anything-]n01440764_tench.jpg: WordNet id and one of the label's synonyms; others are left out
 neither      every photo, without a class
 """
 
 import csv
 import io
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +17,8 @@ from splitcodec.errors import DatasetError, FrameError
 from splitcodec.evaluation.dataset import Files, Photo
 from splitcodec.picture import inspect_picture
 
+LABELS_FILE = "labels.json"
+IMAGES = "images/"
 CLASSES_FILE = "classes.csv"
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 IMAGENET_NAME = re.compile(r"(?:^|[-_/])(n\d{8})_([^/]+)\.\w+$")
@@ -30,6 +34,8 @@ class LabelledPhotos:
         self._files = files
         pictures = sorted(path for path in files.names() if path.lower().endswith(PICTURE_ENDINGS))
         known = self._from_csv(classes, labels)
+        if known is None:
+            known = self._from_json(labels)
         if known is None:
             known = classes_by_name(pictures, synonyms(labels))
         if known is not None:
@@ -64,6 +70,17 @@ class LabelledPhotos:
             ) from error
         except (OSError, ValueError) as error:
             raise DatasetError(f"the classes of {self.name} cannot be used: {error}") from error
+
+    def _from_json(self, labels: Sequence[str]) -> dict[str, int] | None:
+        """LABELS_FILE, if there is one: name of each file in images/ -> number of its class."""
+        try:
+            table = json.loads(self._files.read(LABELS_FILE))
+            rows = {f"{IMAGES}{name}": _class_of(str(class_id), labels) for name, class_id in table.items()}
+        except KeyError:
+            return None
+        except (OSError, ValueError, AttributeError) as error:
+            raise DatasetError(f"{LABELS_FILE} of {self.name} cannot be used: {error}") from error
+        return rows
 
 
 def synonyms(labels: Sequence[str]) -> Synonyms:

@@ -24,6 +24,7 @@ from splitcodec.export.graphs import (
     ScaleGraph,
     TailGraph,
 )
+from splitcodec.export.half import round_to_half
 from splitcodec.export.integers import base_branch, grid, prompt_bits, prompt_branch
 from splitcodec.export.to_onnx import ExportInput, check_export, to_onnx
 from splitcodec.models.codec import FeatureCodec, HyperPrior, RateGains
@@ -84,7 +85,11 @@ def export_codec(codec: FeatureCodec, prompt: Mapping[str, Tensor]) -> CodecGrap
 
 
 def export_tail(graph: TailGraph | PictureGraph, feature_channels: int) -> tuple[bytes, float, float]:
-    """ONNX bytes of what reads the feature, its multiplications per input pixel, its gate result."""
+    """ONNX bytes of what reads the feature, its multiplications per input pixel, its gate result.
+
+    Its weights are rounded to float16, in place, and stored so.
+    """
+    round_to_half(graph)
     batch, height, width = EXAMPLE
     torch.manual_seed(3)
     example = torch.randn(batch, feature_channels, height // 8, width // 8)
@@ -93,7 +98,7 @@ def export_tail(graph: TailGraph | PictureGraph, feature_channels: int) -> tuple
         2: 4 * Dim("cell_rows", min=1, max=64),
         3: 4 * Dim("cell_columns", min=1, max=64),
     }
-    data = to_onnx(graph, [ExportInput("feature", example, dims)], graph.outputs)
+    data = to_onnx(graph, [ExportInput("feature", example, dims)], graph.outputs, half=True)
     gap = check_export("tail", data, graph, {"feature": example.numpy()})
     return data, macs_per_pixel(graph, [example]), gap
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from splitcodec.errors import TrainingError
+from splitcodec.packs.schema import MAX_LABEL
 
 Item = TypeVar("Item", bound=BaseModel)
 SHOWN = 5  # faults that a message names
@@ -29,10 +30,20 @@ def read_list(path: Path, option: str, kind: type[Item]) -> list[Item]:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """A text file whose line k names class k; TrainingError if it cannot be read."""
+    """A text file whose line k names class k; TrainingError if it cannot be read.
+
+    Of synonyms that are too long for a pack the first ones are kept.
+    """
     try:
-        return tuple(path.read_text(encoding="utf-8").splitlines())
+        return tuple(_fitting(line) for line in path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise TrainingError(
             f"the labels {path} cannot be read ({error}); give a text file whose line k names class k"
         ) from error
+
+
+def _fitting(names: str) -> str:
+    if len(names) <= MAX_LABEL:
+        return names
+    kept, _, _ = names[: MAX_LABEL + 1].rpartition(", ")
+    return kept or names  # the schema says no to one long name

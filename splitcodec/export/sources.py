@@ -16,7 +16,7 @@ from splitcodec.training.teacher import TeacherSource, TeacherSpec
 
 CONVENTIONS = {
     "detect": InputConvention(height=416, width=416, fit="letterbox", fill=114, trim=True),
-    "segment": InputConvention(height=512, width=512, fit="stretch", fill=0),
+    "segment": InputConvention(height=512, width=512, fit="letterbox", fill=114, trim=True),
     "classify": InputConvention(height=224, width=224, fit="crop", fill=0, crop=0.875),
 }
 # The paper's networks in torchvision see pictures with a short side of 800 and 520 pixels.

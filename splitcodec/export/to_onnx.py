@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from splitcodec.errors import ExportMismatch
+from splitcodec.export.half import store_as_half
 from splitcodec.runtime import open_session
 
 if TYPE_CHECKING:
@@ -35,8 +36,13 @@ class ExportInput:
     dynamic: Shape
 
 
-def to_onnx(graph: nn.Module, inputs: Sequence[ExportInput], outputs: Sequence[str]) -> bytes:
-    """torch module -> ONNX file bytes with exactly the given input and output names, weights embedded."""
+def to_onnx(
+    graph: nn.Module, inputs: Sequence[ExportInput], outputs: Sequence[str], *, half: bool = False
+) -> bytes:
+    """torch module -> ONNX file bytes with exactly the given input and output names, weights embedded.
+
+    half: the weights were rounded to float16 (half.py) and are stored so.
+    """
     import onnx
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -67,6 +73,8 @@ def to_onnx(graph: nn.Module, inputs: Sequence[ExportInput], outputs: Sequence[s
     for tensor in model.graph.initializer:
         del tensor.metadata_props[:]
     _name_dimensions(model)
+    if half:
+        store_as_half(model)
     names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
     wanted = [item.name for item in inputs], list(outputs)
     if names != wanted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from splitcodec.packs.load import Pack
 from splitcodec.packs.schema import Manifest, TaskSection
 
@@ -19,17 +21,19 @@ def describe(pack: Pack) -> list[str]:
         f"  {name:<14}{graph.macs_per_pixel:9.1f} MAC/px  {graph.file}"
         for name, graph in codec.graphs.items()
     ]
+    shapes = {name: spec.shape for name, spec in codec.prompt_schema.items() if not name.startswith("rate.")}
+    parameters = sum(math.prod(shape) for shape in shapes.values())
     for task, section in manifest.tasks.items():
-        lines += _task_lines(task, section)
+        lines += _task_lines(task, section, parameters)
     return [*lines, *_measured_lines(manifest), *_provenance_lines(manifest)]
 
 
-def _task_lines(task: str, section: TaskSection) -> list[str]:
+def _task_lines(task: str, section: TaskSection, parameters: int) -> list[str]:
     size = f"{section.input.width}x{section.input.height} {section.input.fit}"
     size += ", trimmed" if section.input.trim else ""
     return [
         f"task {task}: input {size}, {len(section.labels)} labels, postprocess {section.postprocess},"
-        f" prompt digest {section.prompt.digest[:16]}",
+        f" prompt digest {section.prompt.digest[:16]}, {parameters:,} parameters",
         f"  {'tail':<14}{section.tail.macs_per_pixel:9.1f} MAC/px  {section.tail.file}",
     ]
 

@@ -46,6 +46,7 @@ GRAPH_OUTPUT: Final[dict[GraphName, str]] = {
 }
 IMPORTANCE_OUTPUT: Final = "importance"
 """Second output of a head whose prompts select what matters: the importance maps, which never travel."""
+MAX_LABEL: Final = 100  # characters
 TAIL_INPUT: Final = "feature"
 PICTURE_OUTPUT: Final = "picture"
 
@@ -148,7 +149,7 @@ class TaskSection(Strict):
     prompt: PromptEntry
     tail: GraphEntry
     input: InputConvention
-    labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...] = Field(
+    labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=MAX_LABEL)], ...] = Field(
         max_length=100_000
     )
     postprocess: Identifier

@@ -17,8 +17,6 @@ from splitcodec.tasks.results import (
     the_output,
 )
 
-BAND_CELLS = 1 << 21  # logits upsampled at once, float32: 8 MiB
-
 
 def deeplab(
     outputs: Mapping[str, NDArray[np.float32]],
@@ -87,19 +85,40 @@ def class_map(
     logits: [classes, h, w], sampled from the canvas's top-left corner on, or (centred) in the middle of their
     cells; beyond their outermost rows and columns they go on unchanged.
     """
-    seen, (classes, rows, columns) = size.source_window, logits.shape
+    seen, (rows, columns) = size.source_window, logits.shape[1:]
     scale_down, scale_across = size.scale
     y = (_centres(height, size.source_height) - seen.top) * scale_down
     x = (_centres(width, size.source_width) - seen.left) * scale_across
     down = _weights(y, size.network_height // rows, rows, centred)
     across = _weights(x, size.network_width // columns, columns, centred)
     wide = logits @ across.T  # [classes, h, width]
-    band = max(1, BAND_CELLS // (classes * width))
-    out = np.empty((height, width), np.uint16)
-    for top in range(0, height, band):
-        part = np.tensordot(wide, down[top : top + band], axes=(1, 1))  # [classes, width, band]
-        out[top : top + band] = part.argmax(axis=0).T
+    first, *others = contenders(logits).tolist()
+    out = np.full((height, width), first, np.uint16)
+    best = down @ wide[first]
+    for class_id in others:
+        plane = down @ wide[class_id]
+        out[plane > best] = class_id
+        np.maximum(best, plane, out=best)
     return out
+
+
+def contenders(logits: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Classes that may be best somewhere between the samples [classes, h, w], in order; at least one.
+
+    Inside a cell of four samples a class is at most its largest of them, and the best class at least the
+    largest of all classes' smallest. A picture holds few classes, so few are interpolated.
+    """
+    low, high = _over_cells(logits, np.minimum), _over_cells(logits, np.maximum)
+    return np.flatnonzero((high >= low.max(axis=0)).any(axis=(1, 2)))
+
+
+def _over_cells(logits: NDArray[np.float32], pick: np.ufunc) -> NDArray[np.float32]:
+    """[classes, h, w] -> the pick of the samples around each cell, [classes, h-1, w-1], but at least one."""
+    for axis in (1, 2):
+        if logits.shape[axis] > 1:
+            before, after = np.delete(logits, -1, axis), np.delete(logits, 0, axis)
+            logits = pick(before, after)
+    return logits
 
 
 def as_runs(classes: NDArray[np.uint16], labels: Sequence[str]) -> SegmentationResult | None:
