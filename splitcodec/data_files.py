@@ -11,7 +11,7 @@ import os
 import tarfile
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path, PurePath
 from typing import Protocol
 
@@ -40,8 +40,10 @@ class TarFiles:
         """DatasetError: no tar, or a damaged one."""
         self._path = path
         try:
-            self._tar = tarfile.open(path)  # noqa: SIM115 (closed by close)
-            self._members = {item.name.removeprefix("./"): item for item in self._tar if item.isfile()}
+            with ExitStack() as stack:
+                self._tar = stack.enter_context(tarfile.open(path))
+                self._members = {item.name.removeprefix("./"): item for item in self._tar if item.isfile()}
+                stack.pop_all()  # close() closes it
         except BAD_TAR as error:
             raise self._damaged(error) from error
 

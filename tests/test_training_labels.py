@@ -138,7 +138,9 @@ def test_photos_without_labels_are_refused_with_the_remedy(tmp_path: Path) -> No
     with pytest.raises(DatasetError, match="is not COCO detection data"):
         read_labelled([folder])
     (folder / "instances.json").write_text(document())
-    with pytest.raises(DatasetError, match=r"there is no images/a\.png"):
+    with pytest.raises(
+        DatasetError, match=r"instances\.json of .*broken: there is no images/a\.png for image 4;"
+    ):
         read_labelled([folder])
 
 
@@ -156,6 +158,34 @@ def test_a_wrong_annotation_names_its_file_image_and_id(tmp_path: Path, box: lis
     (tmp_path / "instances.json").write_text(json.dumps(listing))
     with pytest.raises(DatasetError, match=rf"instances\.json of .*: annotation 1 of image 4 has .*{said}"):
         read_labelled([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [["x", 1, 2, 3, 4, 5]],
+        [[1, 2]],
+        {"size": [20, 30], "counts": None},
+        {"size": [9, 9], "counts": "T1"},
+        7,
+    ],
+)
+def test_a_segmentation_that_is_no_shape_names_its_annotation(segmentation: object) -> None:
+    rows = [{"id": 3, "image_id": 4, "category_id": 1, "segmentation": segmentation}]
+    with pytest.raises(DatasetError, match=r"d: annotation 3 of image 4 has .* no shape on 30x20 pixels"):
+        mask_of(rows, (20, 30), "instances.json of d")
+
+
+def test_a_mask_that_is_no_picture_is_named(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(png((20, 30, 3), 9))
+    (tmp_path / "masks/a.png").write_bytes(b"no picture")
+    (tmp_path / "instances.json").write_text(document())
+    (photo,) = read_labelled([tmp_path])
+    assert photo.mask is not None
+    with pytest.raises(DatasetError, match=r"masks/a\.png is no readable picture: .*; remove it"):
+        photo.mask()
 
 
 def test_the_two_flat_boxes_of_cocos_training_set_are_taken(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ download (`train2017/`, `annotations/instances_train2017.json`), whose polygons 
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,21 +72,28 @@ def _read_one(source: Path) -> list[LabelledPhoto]:
             "COCO data, or use --losses practical"
         )
     listing, folder = layout
-    document = CocoDocument(files[listing].read(), f"{listing} of {source}", flat_boxes=True)
+    where = f"{listing} of {source}"
+    document = CocoDocument(files[listing].read(), where, flat_boxes=True)
     found: dict[int, list[tuple[GroundTruth, Row]]] = defaultdict(list)
     for truth, row in zip(document.truths, document.rows, strict=True):
         if not truth.is_crowd:
             found[truth.photo_id].append((truth, row))
-    return [_photo(files, folder, photo, found[photo.photo_id]) for photo in document.photos]
+    return [_photo(files, folder, photo, found[photo.photo_id], where) for photo in document.photos]
 
 
 def _photo(
-    files: dict[str, PhotoFile], folder: str, photo: Photo, found: list[tuple[GroundTruth, Row]]
+    files: dict[str, PhotoFile],
+    folder: str,
+    photo: Photo,
+    found: list[tuple[GroundTruth, Row]],
+    where: str,
 ) -> LabelledPhoto:
     name = photo.file_name
     picture = files.get(f"{folder}/{name}", files.get(name))
     if picture is None:
-        raise DatasetError(f"there is no {folder}/{name}, which the annotations name")
+        raise DatasetError(
+            f"{where}: there is no {folder}/{name} for image {photo.photo_id}; put it there or take it out"
+        )
     corners = np.array([truth.box for truth, _ in found], np.float32).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     classes = np.array([truth.category_id for truth, _ in found], np.int64)
@@ -95,9 +101,9 @@ def _photo(
     stored = files.get(f"masks/{PurePosixPath(name).stem}.png")
     mask: Callable[[], np.ndarray] | None = None
     if stored is not None:
-        mask = lambda: np.asarray(Image.open(io.BytesIO(stored.read())))  # noqa: E731
+        mask = stored.mask
     elif any("segmentation" in row for row in rows):
-        mask = lambda: mask_of(rows, (photo.height, photo.width))  # noqa: E731
+        mask = lambda: mask_of(rows, (photo.height, photo.width), where)  # noqa: E731
     return LabelledPhoto(picture.picture, corners, classes, mask)
 
 

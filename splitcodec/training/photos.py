@@ -34,9 +34,16 @@ class PhotoFile:
 
     def picture(self) -> np.ndarray:
         """A picture file's (h, w, 3) uint8 RGB; DatasetError if it is none."""
+        return self._decoded(lambda picture: picture.convert("RGB"))
+
+    def mask(self) -> np.ndarray:
+        """A class mask's (h, w) uint8, one number per pixel; DatasetError if it is no picture."""
+        return self._decoded(lambda picture: picture)
+
+    def _decoded(self, as_wanted: Callable[[Image.Image], Image.Image]) -> np.ndarray:
         try:
             with Image.open(io.BytesIO(self.read())) as picture:
-                return np.asarray(picture.convert("RGB"))
+                return np.asarray(as_wanted(picture))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DatasetError(f"{self.name} is no readable picture: {error}; remove it") from error
 
