@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from cloud.database import Filter, Page
+from cloud.lane_heads import LaneHeads
 from cloud.messages import FrameKey
 from cloud.metrics import CloudMetrics
 from cloud.reading import ReadThreads
@@ -40,6 +41,7 @@ class ResultLog:
         self._queued: list[tuple[list[TaskResult], asyncio.Future[Outcomes]]] = []
         self._flush: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._heads = LaneHeads()
         self._stopping = False
         self.newest = store.newest()
 
@@ -48,7 +50,15 @@ class ResultLog:
         return await self._readers.run(lambda: self._store.find(key))
 
     async def look_up(self, key: FrameKey) -> TaskResult | None:
-        """See ResultStore.look_up; waits for no reader, however many there are."""
+        """See ResultStore.look_up; waits for no reader, however many there are, and for nothing at all if the
+        frame is above every seq of its camera."""
+        lane = (key.device, key.camera)
+        head = self._heads.get(lane)
+        if head is None:
+            head = await self._look_ups.run(lambda: self._store.highest_seq(*lane))
+            self._heads.learn(lane, head)
+        if key.seq > head:
+            return None
         return await self._look_ups.run(lambda: self._store.look_up(key))
 
     async def read(self, chosen: Filter, after: int, limit: int, *, newest_first: bool = False) -> Page:
@@ -141,7 +151,12 @@ class ResultLog:
                 if not answer.done():
                     answer.set_exception(error)
             return
-        new = [outcome.result.cursor for outcome in outcomes if isinstance(outcome, Committed)]
+        new = []
+        for outcome in outcomes:
+            if isinstance(outcome, Committed):
+                key = outcome.result.key
+                self._heads.stored((key.device, key.camera), key.seq)
+                new.append(outcome.result.cursor)
         start = 0
         for part, answer in group:
             with contextlib.suppress(asyncio.InvalidStateError):

@@ -110,6 +110,14 @@ class ResultStore:
                 check_retired(connection, key)
             return result
 
+    def highest_seq(self, device: str, camera: str) -> int:
+        """The highest seq of a camera that was ever stored, deleted ones included; -1 for none."""
+        with self._storing(), database.snapshot(self._reader()) as connection:
+            query = "SELECT MAX(seq) FROM results WHERE device = ? AND camera = ?"
+            (kept,) = connection.execute(query, (device, camera)).fetchone()
+            deleted = retention.highest_retired(connection, device, camera)
+        return deleted if kept is None else max(int(kept), deleted)
+
     def newest(self) -> int:
         """The cursor of the result committed last, deleted ones included; 0 if there never was one."""
         with self._storing():
