@@ -22,6 +22,7 @@ from splitcodec.bench.latency import (
     post_frames,
     summarize,
 )
+from splitcodec.bench.memory_command import memory_command
 from splitcodec.bench.photos import PostedPhoto, read_photos
 from splitcodec.bench.rate_command import rate_control_command
 from splitcodec.bench.serve_command import serve_command
@@ -118,6 +119,7 @@ def latency_command(
     typer.echo("\n".join(lines(report)))
 
 
+app.command("memory")(memory_command)
 app.command("rate-control")(rate_control_command)
 app.command("spool")(spool_command)
 app.command("serve")(serve_command)
