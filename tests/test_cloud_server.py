@@ -50,7 +50,7 @@ async def test_readiness_goes_false_before_running_calls_end(tmp_path: Path) -> 
     async with running(tmp_path, workers=1) as cloud:
         cloud.runner.gate.clear()
         busy = cloud.ingest.Infer(infer_request(1), timeout=PATIENCE_S)
-        await asyncio.to_thread(cloud.runner.started.wait, PATIENCE_S)
+        assert await asyncio.to_thread(cloud.runner.started.wait, PATIENCE_S)
         watch = health_pb2_grpc.HealthStub(cloud.channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == SERVING
         stopping = asyncio.create_task(cloud.server.stop())

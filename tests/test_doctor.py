@@ -15,6 +15,7 @@ from splitcodec.doctor import (
     gpu_problems,
     installed_runtimes,
 )
+from splitcodec.runtime import ENGINES
 
 
 class FakeSession:
@@ -50,10 +51,19 @@ def test_every_graph_is_listed_with_its_engine(report: DoctorReport) -> None:
     assert any(line.startswith("graph scale: onnxruntime-cpu") and "exact" in line for line in report.lines())
 
 
-def test_unavailable_engines_are_listed_with_the_reason(report: DoctorReport) -> None:
-    for row in report.engines:
-        if not row.available:
-            assert f"engine {row.engine}: not available: {row.reason}" in report.lines()
+def test_unavailable_engines_are_listed_with_the_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine without a GPU, whatever this one has."""
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr("splitcodec.runtime.tensorrt.why_not", lambda: "no GPU today")
+    report = examine(folder, "ort-cpu")
+    missing = {row.engine: row.reason for row in report.engines if not row.available}
+    assert set(missing) == set(ENGINES) - {"auto", "ort-cpu"}
+    assert missing["tensorrt"] == "no GPU today"
+    for engine, reason in missing.items():
+        assert reason
+        assert f"engine {engine}: not available: {reason}" in report.lines()
 
 
 def test_gpu_asked_for_and_missing_is_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,13 +23,25 @@ from splitcodec.errors import SpoolFull
 PLACES = 16
 
 
+class WatchedOutbox(Outbox):
+    """Says when `next` has nothing to give and begins to wait."""
+
+    def __init__(self, spool: SpoolLog) -> None:
+        super().__init__(spool)
+        self.waits = asyncio.Event()
+
+    def _until_something(self) -> float | None:
+        self.waits.set()
+        return super()._until_something()
+
+
 class Bench:
     """An outbox over a real spool, without a cloud: the test plays delivery."""
 
     def __init__(self, folder: Path, limits: SpoolLimits) -> None:
         metrics = EdgeMetrics(CollectorRegistry())
         self.spool = SpoolLog(Spool(folder, limits, metrics), metrics)
-        self.outbox = Outbox(self.spool)
+        self.outbox = WatchedOutbox(self.spool)
         self.replies = Replies(self.outbox, metrics, patience_s=3600)
         self.sent: list[tuple[str, int]] = []
 
@@ -50,12 +62,17 @@ class Bench:
         return self.sent[-1]
 
     async def nothing_next(self, places: int = PLACES) -> bool:
-        """Whether no frame may leave now, after all that is under way in the event loop has settled."""
-        taking = asyncio.create_task(self.outbox.next(places))
+        """Whether no frame may leave now, once all that was on its way to the disk is there."""
+        await self.outbox.stop()
         await self.spool.run(lambda spool: None)
-        await asyncio.wait([taking], timeout=0.05)
-        taking.cancel()
-        return not taking.done()
+        self.outbox.waits.clear()
+        taking = asyncio.create_task(self.outbox.next(places))
+        waiting = asyncio.create_task(self.outbox.waits.wait())
+        done, _ = await asyncio.wait([taking, waiting], timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert done, "neither a frame nor none"
+        for task in (taking, waiting):
+            task.cancel()
+        return taking not in done
 
     def ack(self, seq: int, camera: str = "door") -> list[int]:
         reply = Reply((), (), (FrameKey("box", camera, seq),))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -340,25 +341,78 @@ async def switch_to(edge: Edge, cloud: Rig, digest: bytes) -> None:
     await until(lambda: edge.pipeline.prompts.active("detect") == digest)
 
 
-async def test_frames_in_work_keep_their_prompt_over_a_switch(packs: Packs, tmp_path: Path) -> None:
-    digests = {wire(pack, "detect").hex() for pack in (packs.first, packs.newer)}
-    async with both(packs, tmp_path) as (edge, cloud):
-        await cloud.publish(cut_prompt_pack(packs.newer, "detect"))
-        alone = {}
-        for pack in (packs.first, packs.newer):
-            await switch_to(edge, cloud, wire(pack, "detect"))
-            report = await edge.post("alone")
-            alone[report["prompt_digest"]] = (report["detections"], report["num_bytes"])
-        assert set(alone) == digests
+async def alone_with_each(edge: Edge, cloud: Rig, packs: Packs) -> dict[str, tuple[object, object]]:
+    """By digest, detections and bytes of the frame of `Edge.post` when nothing else is going on.
 
-        async def send(camera: str) -> list[dict[str, object]]:
-            return [await edge.post(camera) for _ in range(12)]
+    The prompt of `packs.first` is active afterwards.
+    """
+    await cloud.publish(cut_prompt_pack(packs.newer, "detect"))
+    alone = {}
+    for pack in (packs.newer, packs.first):
+        await switch_to(edge, cloud, wire(pack, "detect"))
+        report = await edge.post("alone")
+        alone[report["prompt_digest"]] = (report["detections"], report["num_bytes"])
+    assert set(alone) == {wire(pack, "detect").hex() for pack in (packs.first, packs.newer)}
+    assert len({str(found) for found in alone.values()}) == 2
+    return alone
+
+
+async def test_a_frame_held_over_a_switch_keeps_its_prompt(
+    packs: Packs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = wire(packs.first, "detect"), wire(packs.newer, "detect")
+    begun, go_on = threading.Event(), threading.Event()
+    async with both(packs, tmp_path) as (edge, cloud):
+        alone = await alone_with_each(edge, cloud, packs)
+        encoder = edge.pipeline._codec.encoder
+        compress = encoder.compress
+
+        def held(*frame: object) -> object:
+            begun.set()
+            assert go_on.wait(PATIENCE_S)
+            return compress(*frame)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(encoder, "compress", held)
+            frame = asyncio.create_task(edge.post("door"))
+            try:
+                assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+                await cloud.activate("detect", new)
+                await until(lambda: edge.pipeline.prompts.active("detect") == new)
+                assert not frame.done()
+            finally:
+                go_on.set()
+            report = await frame
+        assert report["prompt_digest"] == old.hex()
+        assert (report["detections"], report["num_bytes"]) == alone[old.hex()]
+        assert (await edge.post("door"))["prompt_digest"] == new.hex()
+
+
+async def test_no_frame_mixes_prompts_while_they_are_switched(packs: Packs, tmp_path: Path) -> None:
+    """Every switch waits until a frame came back with the new prompt; the cameras never pause."""
+    async with both(packs, tmp_path) as (edge, cloud):
+        alone = await alone_with_each(edge, cloud, packs)
+        reports: list[dict[str, object]] = []
+        switched = asyncio.Event()
+
+        async def send(camera: str) -> None:
+            while not switched.is_set():
+                reports.append(await edge.post(camera))
+
+        async def a_frame_with(digest: bytes) -> None:
+            before = len(reports)
+            await until(lambda: digest.hex() in [one["prompt_digest"] for one in reports[before:]])
 
         async def switch() -> None:
-            for number in range(12):
-                pack = (packs.first, packs.newer)[number % 2]
-                await cloud.activate("detect", wire(pack, "detect"))
+            try:
+                for number in range(12):
+                    digest = wire((packs.newer, packs.first)[number % 2], "detect")
+                    await switch_to(edge, cloud, digest)
+                    await a_frame_with(digest)
+            finally:
+                switched.set()
 
-        *sent, _ = await asyncio.gather(*(send(f"camera-{n}") for n in range(4)), switch())
-        for report in (report for reports in sent for report in reports):
+        await asyncio.gather(*(send(f"camera-{n}") for n in range(4)), switch())
+        assert {report["prompt_digest"] for report in reports} == set(alone)
+        for report in reports:
             assert (report["detections"], report["num_bytes"]) == alone[report["prompt_digest"]]

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from edge_rig import EdgeRig, edge_rig, picture, tiny_codec
 from prometheus_client import CollectorRegistry
+from waiting import until
 
 from edge.metrics import EdgeMetrics
 from edge.pipeline import Codec
@@ -211,4 +212,5 @@ async def test_a_cloud_that_does_not_answer_leaves_nothing_under_way(codec: Code
     async with rig_with(codec, tmp_path, target_kbps=100) as rig:
         rig.cloud.answer = never
         await rig.post()
-        assert rig.pipeline._rates._link.bytes_under_way == 0
+        await rig.cloud.wait_for(frames=1)
+        await until(lambda: rig.pipeline._rates._link.bytes_under_way == 0)

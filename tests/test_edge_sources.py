@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from edge_rig import EdgeRig, edge_rig, picture, see_a_cat, tiny_codec
 from fault_proxy import fault_proxy
+from waiting import until
 
 from edge.codec import Codec
 from edge.settings import EdgeSettings, load_settings
@@ -92,11 +93,7 @@ class Watched:
         )
 
     async def until(self, name: str, at_least: float, **labels: str) -> None:
-        async def reached() -> None:
-            while self.metric(name, **labels) < at_least:
-                await asyncio.sleep(0.01)
-
-        await asyncio.wait_for(reached(), PATIENCE_S)
+        await until(lambda: self.metric(name, **labels) >= at_least, PATIENCE_S)
 
 
 @contextlib.asynccontextmanager
@@ -367,8 +364,7 @@ async def test_an_rtsp_camera_is_read_and_read_again_after_it_broke(
             await edge.rig.cloud.wait_for(frames=len(edge.rig.cloud.frames) + 3)
             before = edge.restarts
             link.set(stalled=True)  # a camera that hangs: the connection stays
-            while edge.restarts == before:
-                await asyncio.sleep(0.01)
+            await until(lambda: edge.restarts > before, PATIENCE_S)
             link.heal()
             await edge.rig.cloud.wait_for(frames=len(edge.rig.cloud.frames) + 3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import tiny_pack
 
 from splitcodec.errors import PromptStateError, UnknownPrompt, UnknownTask
 from splitcodec.prompts import Prompt, PromptStore
+
+PATIENCE_S = 30.0  # far above what a thread takes to lease a prompt
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +118,10 @@ def test_prompts_that_share_wire_bytes_cannot_both_live(first: Prompt) -> None:
 
 
 def test_switching_under_load_never_shows_a_retired_prompt(first: Prompt, second: Prompt) -> None:
+    """Every switch waits until a user had the new prompt, and then comes in the middle of their leases."""
     store = PromptStore([first])
-    seen: set[str] = set()
+    seen: Counter[str] = Counter()
+    used = threading.Condition()
     errors: list[BaseException] = []
     stop = threading.Event()
 
@@ -127,22 +132,32 @@ def test_switching_under_load_never_shows_a_retired_prompt(first: Prompt, second
                     live = {row.digest for row in store.list()}
                     if prompt.digest not in live:
                         raise AssertionError("leased a prompt that is gone")
-                    seen.add(prompt.digest)
+                    with used:
+                        seen[prompt.digest] += 1
+                        used.notify()
         except BaseException as error:
-            errors.append(error)
+            with used:
+                errors.append(error)
+                used.notify()
 
     threads = [threading.Thread(target=use) for _ in range(3)]
     for thread in threads:
         thread.start()
     old, new = first, second
-    for _ in range(200):
-        store.stage(new)
-        store.activate(new.digest)
-        store.retire(old.digest)
-        old, new = new, old
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for _ in range(200):
+            store.stage(new)
+            before = seen[new.digest]
+            store.activate(new.digest)
+            store.retire(old.digest)
+            with used:
+                assert used.wait_for(lambda: errors or seen[new.digest] > before, PATIENCE_S)  # noqa: B023
+            assert not errors
+            old, new = new, old
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert not errors
-    assert seen <= {first.digest, second.digest}
+    assert set(seen) == {first.digest, second.digest}
     assert store.list()[0].leases == 0
