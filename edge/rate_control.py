@@ -27,13 +27,21 @@ class _Camera:
 
     def __init__(self, controller: RateController | None) -> None:
         self.controller = controller
-        self.coded: deque[tuple[float, int]] = deque()
+        self._coded: deque[tuple[float, int]] = deque()  # time, bytes; of the last MEASURED_S
         self.seen_at = 0.0
 
+    def note_coded(self, now: float, num_bytes: int) -> None:
+        self._coded.append((now, num_bytes))
+        self._forget_old(now)
+
     def bytes_per_second(self, now: float) -> float:
-        while self.coded and self.coded[0][0] < now - MEASURED_S:
-            self.coded.popleft()
-        return sum(size for _, size in self.coded) / MEASURED_S
+        self._forget_old(now)
+        return sum(size for _, size in self._coded) / MEASURED_S
+
+    def _forget_old(self, now: float) -> None:
+        """With each frame too: nobody may ever ask for the rate."""
+        while self._coded and self._coded[0][0] < now - MEASURED_S:
+            self._coded.popleft()
 
 
 class RateControl:
@@ -90,7 +98,7 @@ class RateControl:
         """A frame was coded and will be sent; rate: as coded, whoever chose it."""
         with self._lock:
             now, kept = self._clock(), self._camera(camera)
-            kept.coded.append((now, num_bytes))
+            kept.note_coded(now, num_bytes)
             if kept.controller is not None:
                 kept.controller.coded(task, rate, num_bytes, now)
             self._metrics.rate_point.labels(camera, task).set(rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -85,6 +86,21 @@ def test_without_a_target_frames_keep_the_default_rate() -> None:
     assert control.film(5) == [1.5] * 5
     assert control.metric("target_bytes_per_second") is None
     assert control.metric("measured_bytes_per_second") == pytest.approx(5 * 1732 / 10, rel=0.01)
+
+
+def test_what_is_kept_of_frames_does_not_grow_while_nobody_scrapes() -> None:
+    control = Control()
+    control.film(100)
+    tracemalloc.start()
+    try:
+        control.film(1000)
+        before, _ = tracemalloc.get_traced_memory()
+        control.film(10_000)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100_000  # bytes; it was 130 per frame
+    assert control.metric("measured_bytes_per_second") == pytest.approx(1732 * 10, rel=0.01)
 
 
 def test_a_target_is_held_and_told() -> None:
