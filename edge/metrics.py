@@ -58,6 +58,8 @@ class EdgeMetrics(ServiceMetrics):
             self.bitstream_bytes,
             self.picture_bytes,
             self.rate_point,
+            self.importance_mean,
+            self.importance_spread,
             self.target_bytes,
             self.allowed_bytes,
             self.measured_bytes,

@@ -82,3 +82,15 @@ async def test_cameras_of_an_edge_are_bounded_and_names_of_strangers_are_no_labe
         assert _labels(registry, "camera", but=BACKGROUND) == {"", "camera-0", "camera-1", "camera-2"}
         assert _labels(registry, "task", but=BACKGROUND) == {"detect"}
         assert not any("stranger" in value for _, labels in _series(registry) for _, value in labels)
+
+
+def test_a_camera_that_is_forgotten_leaves_no_series_but_those_of_its_source() -> None:
+    metrics = EdgeMetrics(registry := CollectorRegistry())
+    families = [family for family in vars(metrics).values() if "camera" in getattr(family, "_labelnames", ())]
+    assert len(families) >= 12
+    for family in families:
+        family.labels(**{name: "door" if name == "camera" else "x" for name in family._labelnames})
+    metrics.forget_camera("door")
+    left = {name for name, labels in _series(registry) if dict(labels).get("camera") == "door"}
+    assert left
+    assert all(name.startswith("splitcodec_edge_source_") for name in left), left

@@ -30,7 +30,7 @@ from splitcodec.training.teacher import Teacher
 PIXEL_RANGE = 127.5  # the teacher eats 0..255, the stem -1..1
 FOCUS_ORDER = ((0, 0), (1, 0), (0, 1), (1, 1))  # (row, column) of the 2x2 pixels in the teacher's stem
 METRIC_FLOOR = 0.03  # of the mean weight: what the tail does not look at must still be decodable
-LATENT_SPREAD = 0.235  # mean standard deviation of y's channels, which the start's gains are meant for
+LATENT_SPREAD = 1.0  # mean standard deviation of y's channels, which the start's gains are meant for
 CELL = 2  # the latent has one vector per 2x2 positions of h
 
 
