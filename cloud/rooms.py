@@ -69,9 +69,13 @@ class TaskRoom:
 def pack_room(
     pack: Pack, task: str, decoder: FeatureDecoder, engine: str, threads: int, limits: ResultLimits
 ) -> TaskRoom:
-    """The room of a pack's own prompt, its tail opened. GraphFailed, InvalidManifest, PackDamaged."""
+    """The room of a pack's own prompt, after an empty feature went through its tail and postprocess.
+
+    GraphFailed, InvalidManifest, PackDamaged: the service does not start, rather than fail at a frame.
+    """
     section = pack.task(task)
     tail = TaskTail(task, section, pack.tail_bytes(task), engine, threads, limits)
+    tail.probe(pack.manifest.codec.feature_channels)
     return TaskRoom(pack.name, section, pack.prompt(task), decoder, tail, pack)
 
 

@@ -117,13 +117,14 @@ def test_a_lone_frame_is_blamed_once_the_graphs_have_run_without_it(tmp_path: Pa
 
 @pytest.mark.parametrize("part", ["decoder", "tail"])
 def test_an_engine_that_runs_nothing_settles_no_frame(tmp_path: Path, part: str) -> None:
-    tail = failing_above(tail_graph(), "feature", -1e9) if part == "tail" else tail_graph()
-    pack = write(tmp_path, decoder_graph(), tail)
+    pack = write(tmp_path, decoder_graph(), tail_graph())
     frames = encoded(pack)
     runner = PackRunner([pack], "ort-cpu", 1, EVERYTHING)
+    (room,) = runner._rooms.values()
     if part == "decoder":
-        (room,) = runner._rooms.values()
         room.decoder._decoder = _Lost()  # type: ignore[assignment]
+    else:
+        room.tail._session = _Lost()  # type: ignore[assignment]
     assert answers(runner.run(frames)) == [GraphFailed] * 3
 
 
@@ -131,7 +132,13 @@ class _Lost:
     """A session whose device is gone."""
 
     def run(self, inputs: object) -> dict[str, object]:
-        raise GraphFailed("graph decoder failed in cuda: device lost")
+        raise GraphFailed("graph failed in cuda: device lost")
+
+
+def test_a_tail_that_runs_nothing_is_refused_at_load(tmp_path: Path) -> None:
+    pack = write(tmp_path, decoder_graph(), failing_above(tail_graph(), "feature", -1e9))
+    with pytest.raises(GraphFailed, match="tail:detect failed"):
+        PackRunner([pack], "ort-cpu", 1, EVERYTHING)
 
 
 async def test_a_stream_goes_on_behind_a_frame_on_which_the_graphs_fail(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tiny_pack import contents, noise_canvas, prompt_tensors, tail_graph
+from tiny_pack import contents, noise_canvas, prompt_tensors, tail_graph, three_tasks
 
 from cloud.packs import PackRunner
 from cloud.runner import TaskOutput
 from splitcodec.bitstream import parse, serialize
 from splitcodec.codec import FeatureEncoder
-from splitcodec.errors import CorruptBitstream, PackMismatch, SplitcodecError, UnknownPrompt
+from splitcodec.errors import CorruptBitstream, GraphFailed, PackMismatch, SplitcodecError, UnknownPrompt
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.write import write_pack
 from splitcodec.tasks import Detection, ResultLimits
@@ -53,6 +53,15 @@ def pack_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packs(pack_folder: Path) -> tuple[Pack, Pack]:
     """Two packs with one codec and different prompts."""
     return write(pack_folder / "first", 1, "first"), write(pack_folder / "second", 2, "second")
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "classify"])
+def test_a_tail_with_another_number_of_classes_is_refused_at_load(task: str, tmp_path: Path) -> None:
+    base = three_tasks()
+    wrong = replace(base.tasks[task], labels=(*base.tasks[task].labels, "one too many"))
+    write_pack(tmp_path / "pack", replace(base, tasks={task: wrong}))
+    with pytest.raises(GraphFailed, match=r"\d classes, the manifest labels \d"):
+        PackRunner([load_pack(tmp_path / "pack")], "ort-cpu", 1, EVERYTHING)
 
 
 @pytest.fixture(scope="module")
