@@ -318,7 +318,7 @@ async def test_oversize_prompt_pack_is_refused_before_it_is_read(
 async def test_upload_that_stalls_makes_room_for_the_next(packs: tuple[Pack, Pack], tmp_path: Path) -> None:
     data = cut_prompt_pack(packs[1], "detect")
     header = prompts_pb2.PublishPromptHeader(size=len(data), sha256=hashlib.sha256(data).digest())
-    async with cloud_on(packs[0], tmp_path, publish_timeout_s=0.5) as cloud:
+    async with cloud_on(packs[0], tmp_path, publish_timeout_s=3.0) as cloud:  # the next one has so long
         call = cloud.prompts.Publish(timeout=PATIENCE_S)
         await call.write(prompts_pb2.PublishPromptRequest(header=header))
         code, name, _ = await refused(call)
