@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from splitcodec.bench.rate_figures import figures, kbps
@@ -63,6 +63,7 @@ rows = st.lists(st.tuples(st.floats(0, 3), st.floats(1, 1e6)), max_size=8)
 
 
 @given(rows, st.floats(1, 1e7))
+@example([(0.001, 1.0), (0.002, 1e6)], 100.0)  # so steep that e to its end would be no number
 def test_any_table_gives_a_curve_that_rises_and_inverts(measured: list[tuple[float, float]], size: float):
     model = BytesModel(RatePoints(3.0, measured))
     sizes = [model.num_bytes(step / 10) for step in range(31)]

@@ -26,6 +26,7 @@ CLIP: Final = 3.0  # innovations beyond so many standard deviations count as tha
 GAIN_RANGE: Final = (0.4, 2.5)
 UNMEASURED_SPAN: Final = 0.8  # ln of bytes at the top over bytes at rate 0, for a pack that measured nothing
 UNMEASURED_BYTES: Final = 4000.0
+MAX_SLOPE: Final = 3.0  # ln bytes per rate step beyond what was measured: close rows prove little
 MIN_SLOPE: Final = 0.01  # ln bytes per rate step, so that a measured curve can always be inverted
 
 
@@ -43,7 +44,7 @@ class RatePoints:
             middle = rows[0][1] if rows else math.log(UNMEASURED_BYTES)
             rows = [(0.0, middle - UNMEASURED_SPAN / 2), (max(max_rate, 1.0), middle + UNMEASURED_SPAN / 2)]
         rates, logs = _strictly_rising(rows)
-        slope = (logs[-1] - logs[0]) / (rates[-1] - rates[0])
+        slope = min((logs[-1] - logs[0]) / (rates[-1] - rates[0]), MAX_SLOPE)
         if rates[0] > 0:
             rates, logs = [0.0, *rates], [logs[0] - slope * rates[0], *logs]
         if rates[-1] < max_rate:
