@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from splitcodec.bench.command import app
 from splitcodec.bench.memory_command import sample_jpegs, slope_per_1000
 
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
 
 def test_the_slope_of_a_leak_is_its_bytes_per_1000_frames() -> None:
     slope, error = slope_per_1000([(n, 200_000_000 + 7 * n) for n in range(5_000, 50_001, 250)]) or (0, 1)
@@ -71,3 +73,11 @@ def test_a_run_that_is_too_short_has_no_line_and_says_so(tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     assert result.output.count("unknown; post more frames than --settled-from") == 2
     assert json.loads((tmp_path / "m.json").read_text())["edge"]["slope"] is None
+
+
+def test_the_published_run_grows_by_nothing_but_sqlites_caches() -> None:
+    report = json.loads((DOCS / "results" / "memory.json").read_text())
+    edge, cloud = report["edge"], report["cloud"]
+    assert (report["frames"], report["settled_from"]) == (50_000, 5_000)
+    assert edge["slope"] < 3 * edge["slope_error"]
+    assert cloud["highest"] - cloud["lowest"] < 6 * 2_048_000  # connections; SQLite's default cache

@@ -9,7 +9,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from splitcodec.bench.batch_command import BatchReport
-from splitcodec.bench.pages import batches_block
+from splitcodec.bench.memory_command import MemoryReport
+from splitcodec.bench.pages import batches_block, memory_block
 from splitcodec.evaluation.pages import with_block
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -20,7 +21,15 @@ def batches(source: str) -> str:
     return batches_block(report, source)
 
 
-@pytest.mark.parametrize(("page", "name", "render"), [("architecture.md", "batches", batches)])
+def memory(source: str) -> str:
+    report = TypeAdapter(MemoryReport).validate_json((DOCS / "results" / source).read_bytes())
+    return memory_block(report, source)
+
+
+@pytest.mark.parametrize(
+    ("page", "name", "render"),
+    [("architecture.md", "batches", batches), ("operations.md", "memory", memory)],
+)
 def test_the_page_shows_its_report(
     request: pytest.FixtureRequest, page: str, name: str, render: Callable[[str], str]
 ) -> None:

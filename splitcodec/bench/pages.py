@@ -1,8 +1,9 @@
-"""What documentation pages show of the reports of `bench swap` and `bench batches`."""
+"""What documentation pages show of the reports of `bench swap`, `bench batches` and `bench memory`."""
 
 from __future__ import annotations
 
 from splitcodec.bench.batch_command import BatchReport
+from splitcodec.bench.memory_command import MemoryReport, MemoryTrend
 from splitcodec.bench.swap_command import SwapReport
 
 
@@ -49,6 +50,38 @@ def batches_block(report: BatchReport, source: str) -> str:
             f"{machine.cpu}. Source: [{source}](results/{source}), `splitcodec bench batches`.",
         ]
     )
+
+
+def memory_block(report: MemoryReport, source: str) -> str:
+    """For docs/operations.md; source: name of the report's file, beside it in results/."""
+    machine = report.provenance
+    return "\n".join(
+        [
+            f"{report.frames} frames of task `{report.task}`, one after the other over one connection; a "
+            f"line through the resident memory from frame {report.settled_from} on.",
+            "",
+            "| | gained per 1,000 frames | standard error | lowest to highest | at the end | peak |",
+            "|---|---|---|---|---|---|",
+            _trend_row("edge", report.edge),
+            _trend_row("cloud", report.cloud),
+            "",
+            f"{machine.cores} cores of {machine.cpu}, {report.frames / report.seconds:.0f} frames/s. "
+            f"Source: [{source}](results/{source}), `{report.command}`, codec `{report.codec_digest[:16]}`.",
+        ]
+    )
+
+
+def _trend_row(name: str, trend: MemoryTrend) -> str:
+    error = "unknown" if trend.slope_error is None else f"{trend.slope_error / 1000:.2f} kB"
+    slope = "unknown" if trend.slope is None else f"{trend.slope / 1000:+.2f} kB"
+    span = f"{_megabytes(trend.lowest)} to {_megabytes(trend.highest)}"
+    return (
+        f"| {name} | {slope} | {error} | {span} | {_megabytes(trend.resident)} | {_megabytes(trend.peak)} |"
+    )
+
+
+def _megabytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 1e6:.1f} MB"
 
 
 def _kilobytes(size: float | None) -> str:
