@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from splitcodec.packs import Pack
+
+# The suite draws the same examples on every run, and no clock decides one; `make fuzz` looks for new ones.
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.load_profile("suite")
 
 GOLDEN = Path(__file__).parent / "golden"
 
