@@ -369,14 +369,11 @@ async def test_an_rtsp_camera_is_read_and_read_again_after_it_broke(
             await edge.rig.cloud.wait_for(frames=len(edge.rig.cloud.frames) + 3)
 
 
-def test_no_password_of_a_camera_reaches_a_log_or_a_command_line(
+async def test_no_password_of_a_camera_reaches_a_log_or_a_command_line(
     codec: Codec, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def run() -> None:
-        async with watching(codec, tmp_path, "rtsp://user:hunter2@127.0.0.1:1/camera") as edge:
-            await edge.until("splitcodec_edge_source_restarts_total", 1, reason="failed")
-
     caplog.set_level("DEBUG")
-    asyncio.run(run())
+    async with watching(codec, tmp_path, "rtsp://user:hunter2@127.0.0.1:1/camera") as edge:
+        await edge.until("splitcodec_edge_source_restarts_total", 1, reason="failed")
     assert "127.0.0.1:1" in caplog.text
     assert "hunter2" not in caplog.text

@@ -180,10 +180,14 @@ def _run(
 ) -> Run:
     alone = max(1, frames // ALONE_SHARE)
     ends = (WARMUP_FRAMES, WARMUP_FRAMES + alone, WARMUP_FRAMES + alone + frames)
+
+    async def warm_then_measure(ports: Sequence[int]) -> tuple[Load, Load]:
+        await send(ports, bitstreams, range(ends[0]), 2 * len(ports), advance)
+        one = await send(ports, bitstreams, range(ends[0], ends[1]), 1, advance)
+        return one, await send(ports, bitstreams, range(ends[1], ends[2]), clients, advance)
+
     with _serving(way, flags) as (ports, start_s):
-        asyncio.run(send(ports, bitstreams, range(ends[0]), 2 * len(ports), advance))
-        one = asyncio.run(send(ports, bitstreams, range(ends[0], ends[1]), 1, advance))
-        many = asyncio.run(send(ports, bitstreams, range(ends[1], ends[2]), clients, advance))
+        one, many = asyncio.run(warm_then_measure(ports))
     return Run(way, one, many, start_s)
 
 
