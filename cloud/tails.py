@@ -84,16 +84,7 @@ class TaskTail:
 
     def _one(self, frame: Decoded, heads: Mapping[str, NDArray[Any]], tail_seconds: float) -> TaskOutput:
         started = time.perf_counter()
-        header = frame.header
-        convention = self._section.input
-        size = FrameSize(
-            header.source_height,
-            header.source_width,
-            header.network_height,
-            header.network_width,
-            convention.fit,
-            convention.crop,
-        )
+        size = self._section.input.frame_size(frame.header)
         answer = self._postprocess(heads, size, self._section.labels, self._limits)
         own = {"tail": tail_seconds, "postprocess": time.perf_counter() - started}
-        return TaskOutput(self._task, header, answer, {**frame.stage_seconds, **own})
+        return TaskOutput(self._task, frame.header, answer, {**frame.stage_seconds, **own})

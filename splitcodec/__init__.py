@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from splitcodec.codec import DecodedFeature, EncodedFrame, FeatureDecoder, FeatureEncoder
     from splitcodec.errors import SplitcodecError
     from splitcodec.packs import Pack, load_pack
+    from splitcodec.picture_codec import EncodedPicture, PictureCodec, load
     from splitcodec.prompts import Prompt, PromptStore
 
 __version__ = "0.1.0"
@@ -19,13 +20,16 @@ _HOMES = {
     "Bitstream": "splitcodec.bitstream",
     "DecodedFeature": "splitcodec.codec",
     "EncodedFrame": "splitcodec.codec",
+    "EncodedPicture": "splitcodec.picture_codec",
     "FeatureDecoder": "splitcodec.codec",
     "FeatureEncoder": "splitcodec.codec",
     "Header": "splitcodec.bitstream",
     "Pack": "splitcodec.packs",
+    "PictureCodec": "splitcodec.picture_codec",
     "Prompt": "splitcodec.prompts",
     "PromptStore": "splitcodec.prompts",
     "SplitcodecError": "splitcodec.errors",
+    "load": "splitcodec.picture_codec",
     "load_pack": "splitcodec.packs",
     "parse": "splitcodec.bitstream",
     "serialize": "splitcodec.bitstream",
@@ -35,13 +39,16 @@ __all__ = [
     "Bitstream",
     "DecodedFeature",
     "EncodedFrame",
+    "EncodedPicture",
     "FeatureDecoder",
     "FeatureEncoder",
     "Header",
     "Pack",
+    "PictureCodec",
     "Prompt",
     "PromptStore",
     "SplitcodecError",
+    "load",
     "load_pack",
     "parse",
     "serialize",

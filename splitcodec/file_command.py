@@ -30,28 +30,26 @@ def encode_command(
     engine: Engine = "auto",
 ) -> None:
     """Compress one picture as the edge does."""
-    from splitcodec.codec import FeatureEncoder
-    from splitcodec.frame import read_canvas
     from splitcodec.importance import importance_png, importance_stats
-    from splitcodec.packs import load_pack
+    from splitcodec.picture_codec import load
 
-    loaded = load_pack(pack)
-    canvas = read_canvas(picture.read_bytes(), None, loaded.task(task).input)
-    size = (canvas.source_height, canvas.source_width)
-    encoded = FeatureEncoder(loaded, engine).compress(canvas.pixels, loaded.prompt(task), rate, size)
-    out.write_bytes(encoded.data)
-    height, width = canvas.pixels.shape[:2]
+    codec = load(pack, engine)
+    encoded = codec.encode(picture, task, rate)
+    out.write_bytes(encoded.bitstream)
+    height, width = encoded.canvas.pixels.shape[:2]
     typer.echo(
         f"{out}: {encoded.num_bytes} bytes, task {task}, rate {encoded.rate:g}, canvas {width}x{height}"
     )
     if encoded.importance is None:
         if map is not None:
-            raise typer.BadParameter(f"the prompts of pack {loaded.name} select nothing", param_hint="--map")
+            raise typer.BadParameter(
+                f"the prompts of pack {codec.pack.name} select nothing", param_hint="--map"
+            )
         return
     stats = importance_stats(encoded.importance)
     typer.echo(f"importance: mean {stats.mean:.3f}, spread {stats.spread:.3f}")
     if map is not None:
-        map.write_bytes(importance_png(canvas, encoded.importance))
+        map.write_bytes(importance_png(encoded.canvas, encoded.importance))
         typer.echo(f"wrote {map}")
 
 
@@ -61,26 +59,9 @@ def decode_command(
     engine: Engine = "auto",
 ) -> None:
     """Answer one bitstream as the cloud does; the task's answer as JSON."""
-    from splitcodec.codec import FeatureDecoder
-    from splitcodec.packs import load_pack
-    from splitcodec.packs.schema import TAIL_INPUT
-    from splitcodec.runtime import open_session
-    from splitcodec.tasks import FrameSize, ResultLimits, postprocess_for
+    from splitcodec.picture_codec import load
 
-    loaded = load_pack(pack)
-    decoded = FeatureDecoder(loaded, engine).decompress(bitstream.read_bytes())
-    task = decoded.prompt.task
-    section, header = loaded.task(task), decoded.header
-    outputs = open_session(loaded.tail_bytes(task), engine).run({TAIL_INPUT: decoded.feature})
-    size = FrameSize(
-        header.source_height,
-        header.source_width,
-        header.network_height,
-        header.network_width,
-        section.input.fit,
-        section.input.crop,
-    )
-    answer = postprocess_for(section.postprocess)(outputs, size, section.labels, ResultLimits())
+    task, answer = load(pack, engine).answer(bitstream.read_bytes())
     typer.echo(json.dumps({"task": task, **dataclasses.asdict(answer)}))
 
 

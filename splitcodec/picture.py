@@ -6,13 +6,19 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from os import PathLike
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
+import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 
 from splitcodec.errors import BrokenFrame, FrameTooLarge, UnsupportedFrame
 
 Kind = Literal["jpeg", "png", "webp"]
+Image: TypeAlias = "bytes | str | PathLike[str] | NDArray[np.uint8]"
+"""Bytes of a JPEG, PNG or WebP file; a path to one; or RGB pixels [H, W, 3] uint8."""
 
 MAX_SIDE: Final = 16384  # what the bitstream header allows
 PILLOW_MAX_PIXELS: Final = 89_478_485  # above this Pillow itself warns of a decompression bomb
@@ -78,15 +84,36 @@ def inspect_picture(
         )
     kind = _kind_of(data, content_type)
     height, width = _SIZE_READERS[kind](data)
-    size = f"{width}x{height}"
     if height < 1 or width < 1:
-        raise BrokenFrame(f"the {kind} header says {size} pixels; {_AGAIN}")
+        raise BrokenFrame(f"the {kind} header says {width}x{height} pixels; {_AGAIN}")
+    _check_size(height, width, limits)
+    return PictureHeader(kind, height, width)
+
+
+def check_pixels(pixels: NDArray[np.uint8], limits: PictureLimits = DEFAULT_LIMITS) -> None:
+    """UnsupportedFrame unless an array is uint8 [height, width, 3]; FrameTooLarge: over `limits`."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+        raise UnsupportedFrame(
+            f"pixels are {pixels.dtype} {list(pixels.shape)}; give uint8 [height, width, 3] in RGB order"
+        )
+    _check_size(pixels.shape[0], pixels.shape[1], limits)
+
+
+def read_file(path: str | PathLike[str]) -> bytes:
+    """The bytes of a picture's file. BrokenFrame: it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BrokenFrame(f"{path} cannot be read ({error.strerror}); check the path") from error
+
+
+def _check_size(height: int, width: int, limits: PictureLimits) -> None:
+    size = f"{width}x{height}"
     if max(height, width) > MAX_SIDE:
         raise FrameTooLarge(f"the picture is {size}, the longest side allowed is {MAX_SIDE}; scale it down")
     if height * width > limits.max_pixels:
         count = f"{height * width} pixels ({size})"
         raise FrameTooLarge(f"the picture has {count}, the limit is {limits.max_pixels}; scale it down")
-    return PictureHeader(kind, height, width)
 
 
 def _kind_of(data: bytes, content_type: str | None) -> Kind:

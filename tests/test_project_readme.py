@@ -74,3 +74,17 @@ def test_documented_post_and_ten_line_client_work(running: Addresses) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == f"{report['seq']} {report['num_bytes']} bytes"
     assert lines[1:] == [f"  {found['label']} {found['score']:.2f}" for found in report["detections"]]
+
+
+@pytest.mark.slow
+def test_documented_five_lines_encode_and_decode(tmp_path: Path) -> None:
+    lines = [line for line in _block("python", "splitcodec.load").splitlines() if line]
+    assert len(lines) == 5
+    (tmp_path / "street.jpg").write_bytes(packaged_photos()[-1].read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    size, labels = done.stdout.splitlines()
+    assert re.fullmatch(r"\d{4} bytes", size)
+    assert "motorcycle" in labels

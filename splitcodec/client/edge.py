@@ -11,9 +11,9 @@ from splitcodec.client import edge_calls
 from splitcodec.client.answers import CameraPrompt, EdgePrompt, FrameReport, FrameTicket, Readiness
 from splitcodec.client.credentials import Credentials
 from splitcodec.client.exchange import AsyncExchange
-from splitcodec.client.picture import Image
 from splitcodec.client.retry import Retry
 from splitcodec.errors import DeadlineExceeded, EdgeRefused
+from splitcodec.picture import Image
 
 DEADLINE_S: Final = 15.0
 POLL_S: Final = (0.05, 1.0)

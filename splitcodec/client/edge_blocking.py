@@ -10,9 +10,9 @@ from splitcodec.client.answers import CameraPrompt, EdgePrompt, FrameReport, Fra
 from splitcodec.client.credentials import Credentials
 from splitcodec.client.edge import DEADLINE_S, DETECT, POLL_S, still_waiting
 from splitcodec.client.exchange import BlockingExchange
-from splitcodec.client.picture import Image
 from splitcodec.client.retry import Retry
 from splitcodec.errors import EdgeRefused
+from splitcodec.picture import Image
 
 
 class EdgeClient:

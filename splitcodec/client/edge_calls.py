@@ -11,8 +11,9 @@ from urllib.parse import quote
 from pydantic import Field, TypeAdapter, ValidationError
 
 from splitcodec.client.answers import CameraPrompt, EdgePrompt, FrameReport, FrameTicket, Readiness
-from splitcodec.client.picture import Image, picture_body
+from splitcodec.client.picture import picture_body
 from splitcodec.errors import CloudRefused, EdgeRefused
+from splitcodec.picture import Image
 
 T = TypeVar("T")
 _FRAME: Final[TypeAdapter[FrameReport | FrameTicket]] = TypeAdapter(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from splitcodec.placement import Fit
+from splitcodec.placement import Fit, FrameSize
 from splitcodec.prompts.schema import Strict
+
+if TYPE_CHECKING:
+    from splitcodec.bitstream import Header
 
 
 class InputConvention(Strict):
@@ -42,3 +47,14 @@ class InputConvention(Strict):
         """Leaves `trim` out unless it is set: readers from before it know every other convention."""
         values: dict[str, object] = handler(self)
         return values if self.trim else {name: value for name, value in values.items() if name != "trim"}
+
+    def frame_size(self, header: Header) -> FrameSize:
+        """How the picture of a coded frame lies on the canvas that its header tells."""
+        return FrameSize(
+            header.source_height,
+            header.source_width,
+            header.network_height,
+            header.network_width,
+            self.fit,
+            self.crop,
+        )
