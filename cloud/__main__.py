@@ -23,7 +23,7 @@ from splitcodec.service import log_to_stderr
 from splitcodec.signing.memory import VersionMemory
 from splitcodec.signing.trust import TrustStore
 from splitcodec.tasks import ResultLimits
-from splitcodec.threads import ending_without_hung_threads
+from splitcodec.threads import LeavingThreads, ending_without_hung_threads, unless_stopped
 from splitcodec.tracing import open_tracing
 
 log = logging.getLogger("cloud")
@@ -80,6 +80,7 @@ async def serve(settings: CloudSettings) -> None:
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     stop = asyncio.Event()
+    asyncio.get_running_loop().set_default_executor(LeavingThreads())
     _on_signals(stop.set)
     trust = open_trust(settings)
     tracing = open_tracing("splitcodec-cloud", settings.otlp_endpoint, share=1.0)
@@ -87,7 +88,11 @@ async def serve(settings: CloudSettings) -> None:
         opened.push_async_callback(asyncio.to_thread, tracing.close)
         at_end = ExitStack()
         opened.push_async_callback(asyncio.to_thread, at_end.close)
-        runner = await asyncio.to_thread(build_runner, settings, at_end, trust)
+        building = asyncio.to_thread(build_runner, settings, at_end, trust)
+        runner = await unless_stopped(stop, building)
+        if runner is None:
+            log.info("stopped before the packs were loaded")
+            return
         _on_signals(stop.set)  # again: Ray put a handler of its own there, which aborts the process
         server = await opened.enter_async_context(CloudServer(settings, runner, registry, trust, tracing))
         ports = {"grpc_port": server.grpc_port, "metrics_port": server.metrics_port}

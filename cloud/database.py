@@ -126,6 +126,11 @@ def newest_retired(connection: sqlite3.Connection, chosen: Filter) -> int:
     return int(row[0] or 0)
 
 
+def count(connection: sqlite3.Connection) -> int:
+    """How many results there are; walks an index."""
+    return int(connection.execute("SELECT COUNT(*) FROM results").fetchone()[0])
+
+
 def bytes_in_use(connection: sqlite3.Connection) -> int:
     pages, free, size = (
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])

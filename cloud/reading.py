@@ -22,7 +22,7 @@ class ReadThreads:
 
     def __init__(self, store: ResultStore, count: int, name: str) -> None:
         self._store = store
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self.threads = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def run(self, read: Callable[[], Value]) -> Value:
         """What `read`, which calls methods of the store, returns or raises."""
@@ -33,10 +33,6 @@ class ReadThreads:
                 return read()
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self.threads, work)
         finally:
             left.set()
-
-    def shutdown(self) -> None:
-        """Wait for what runs."""
-        self._threads.shutdown()

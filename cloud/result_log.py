@@ -19,6 +19,7 @@ from cloud.settings import MAX_RETENTION_DAYS
 from cloud.store import Committed, Outcome, ResultStore
 from splitcodec.background import keep_going
 from splitcodec.errors import ServiceStopping
+from splitcodec.threads import ended
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
 Value = TypeVar("Value")
@@ -26,6 +27,7 @@ Value = TypeVar("Value")
 READ_THREADS: Final = 4
 RETENTION: Final = "retention"  # its name in the counter of background failures
 SECONDS_PER_DAY: Final = 86_400
+STOP_PATIENCE_S: Final = 10.0  # for a disk to take what is queued when the service ends
 Outcomes = list[Outcome]
 
 
@@ -110,10 +112,10 @@ class ResultLog:
         total = 0
         while gone := await self._write(lambda: self._store.retire_some(oldest, max_bytes)):
             total += gone
-        holdings = await self._readers.run(self._store.holdings)
+        size = await self._write(self._store.size)
         self._metrics.retired.inc(total)
-        self._metrics.stored.set(holdings.results)
-        self._metrics.stored_bytes.set(holdings.num_bytes)
+        self._metrics.stored.set(size.results)
+        self._metrics.stored_bytes.set(size.num_bytes)
         return total
 
     async def retire_for_ever(self, max_age_days: float, max_bytes: int, interval_s: float) -> None:
@@ -125,14 +127,24 @@ class ResultLog:
             self._metrics.background_failures,
         )
 
-    async def stop(self) -> None:
-        """Commit what is queued, then close the store."""
-        while self._flush is not None:
-            await asyncio.wait([self._flush])
-        self._readers.shutdown()
-        self._look_ups.shutdown()
-        self._writer.shutdown()
-        self._store.close()
+    async def stop(self, patience_s: float = STOP_PATIENCE_S) -> None:
+        """Commit what is queued, then close the store.
+
+        A disk that hangs for patience_s seconds is left alone: nothing of what waits for it was
+        acknowledged.
+        """
+        if self._flush is not None:
+            await asyncio.wait([self._flush], timeout=patience_s)
+        if await asyncio.to_thread(self._end_threads, 0.0 if self._flush else patience_s):
+            self._store.close()
+        for _, answer in self._queued:
+            answer.cancel()
+
+    def _end_threads(self, patience_s: float) -> bool:
+        """Whether every thread has ended; one that hangs may be using a connection."""
+        end = time.monotonic() + patience_s
+        pools = (self._readers.threads, self._look_ups.threads, self._writer)
+        return all([ended(threads, end - time.monotonic()) for threads in pools])
 
     async def _flush_queued(self) -> None:
         try:

@@ -32,6 +32,8 @@ DATABASE_FILE: Final = "results.sqlite3"
 LOCK_FILE: Final = "results.lock"
 RETIRE_ROWS: Final = 500  # deleted per transaction, so that commits wait milliseconds at most
 BUSY_TIMEOUT_S: Final = 5.0
+CACHE_KIB: Final = 512
+"""Of pages per connection. It fills within minutes; what is read twice is in the system's cache anyway."""
 STEPS_PER_LOOK: Final = 10_000  # of SQLite's machine, well below a millisecond, between two looks at `left`
 
 
@@ -47,8 +49,8 @@ Outcome: TypeAlias = Committed | RequestError
 
 
 @dataclass(frozen=True)
-class Holdings:
-    """How much the store holds: results, and bytes of the database that are in use."""
+class StoreSize:
+    """How much is stored: results, and bytes of the database that are in use."""
 
     results: int
     num_bytes: int
@@ -81,6 +83,7 @@ class ResultStore:
                     "update the service or choose another data_dir"
                 )
             migrate(self._writer)
+            self._count = database.count(self._writer)
 
     def close(self) -> None:
         """Close every connection and let go of the folder."""
@@ -95,7 +98,9 @@ class ResultStore:
         capture time, ResultRetired where it was deleted, ResultTooLarge above MAX_RESULT_BYTES.
         """
         with self._storing(), _transaction(self._writer):
-            return [self._put_one(result) for result in results]
+            outcomes = [self._put_one(result) for result in results]
+        self._count += sum(isinstance(one, Committed) and not one.repeated for one in outcomes)
+        return outcomes
 
     def find(self, key: FrameKey) -> TaskResult | None:
         """The result of that frame, cursor set, or None."""
@@ -149,11 +154,10 @@ class ResultStore:
         with self._storing():
             return database.newest_retired(self._reader(), chosen)
 
-    def holdings(self) -> Holdings:
-        """What the store holds now."""
-        with self._storing(), database.snapshot(self._reader()) as connection:
-            count = connection.execute("SELECT COUNT(*) FROM results").fetchone()[0]
-            return Holdings(count, database.bytes_in_use(connection))
+    def size(self) -> StoreSize:
+        """What is stored now, without a walk through a table; for the thread that writes."""
+        with self._storing():
+            return StoreSize(self._count, database.bytes_in_use(self._writer))
 
     def retire_some(self, oldest_stored: int, max_bytes: int) -> int:
         """Delete up to RETIRE_ROWS results over the limits; how many went. 0 means that the limits hold.
@@ -166,6 +170,7 @@ class ResultStore:
             with _transaction(self._writer):
                 too_big = database.bytes_in_use(self._writer) > max_bytes
                 gone = retention.retire(self._writer, MAX_SEQ if too_big else until, RETIRE_ROWS)
+            self._count -= gone
             if gone:
                 self._writer.execute("PRAGMA incremental_vacuum").fetchall()
         return gone
@@ -220,6 +225,7 @@ class ResultStore:
             self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         with self._connections_lock:
             self._connections.append(connection)
         return connection

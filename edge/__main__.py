@@ -36,7 +36,7 @@ from splitcodec.prompts import PromptStore
 from splitcodec.service import log_to_stderr
 from splitcodec.signing.memory import VersionMemory
 from splitcodec.signing.trust import TrustStore
-from splitcodec.threads import ending_without_hung_threads
+from splitcodec.threads import LeavingThreads, ending_without_hung_threads
 from splitcodec.throttle import Throttle
 from splitcodec.tokens import TokenBook
 from splitcodec.tracing import open_tracing
@@ -136,6 +136,7 @@ async def serve(
     trust: TrustStore | None,
 ) -> None:
     """Serve on the socket until a signal comes, then finish what is running."""
+    asyncio.get_running_loop().set_default_executor(LeavingThreads())
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

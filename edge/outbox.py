@@ -224,6 +224,7 @@ class Outbox:
         self._writing.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the spool failed on what the cloud said; frames may be sent again", exc_info=error)
+            self.spool.count_failure()
         self.moved.set()
 
     async def _write(self, work: Callable[[Spool], object]) -> None:

@@ -134,9 +134,7 @@ def response_to(error: Exception, scope: Scope) -> Response:
     response = _response(problem, slug, detail)
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="splitcodec-edge"'
-    if waits_for_consent(scope):  # the body will not come: what does come would be taken for it
-        response.headers["Connection"] = "close"
-    return response
+    return _unread(response, scope)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
@@ -149,11 +147,18 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     return await _on_error(request, errors.InvalidRequest(shortened("; ".join(parts), MAX_TEXT)))
 
 
-async def _on_http(_: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     problem = Problem(error.status_code, str(error.detail), "See GET /docs for what this service offers.")
     response = _response(problem, _slug(str(error.detail).title().replace(" ", "")), str(error.detail))
     response.headers.update(error.headers or {})
+    return _unread(response, request.scope)
+
+
+def _unread(response: Response, scope: Scope) -> Response:
+    """Ends the connection if the body will not come: what does come would be taken for it."""
+    if waits_for_consent(scope):
+        response.headers["Connection"] = "close"
     return response
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,9 @@ from edge.spool import Spool
 from edge.spool_types import Depth
 from splitcodec.errors import SplitcodecError
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
+STOP_PATIENCE_S: Final = 10.0  # for a disk to take what is queued when the service ends
 GROUP: Final = 128  # operations per transaction; bounds how long the last one waits
 
 
@@ -65,12 +68,18 @@ class SpoolLog:
             self._flushing = asyncio.create_task(self._flush())
         return await done
 
-    async def stop(self) -> None:
-        """Finish what is queued and close the spool."""
-        while self._flushing is not None:
-            await asyncio.wait([self._flushing])
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._spool.close)
+    async def stop(self, patience_s: float = STOP_PATIENCE_S) -> None:
+        """Finish what is queued and close the spool; one that hangs for patience_s is left."""
+        if self._flushing is not None:
+            await asyncio.wait([self._flushing], timeout=patience_s)
+        closing = asyncio.wrap_future(self._thread.submit(self._spool.close))
+        await asyncio.wait([closing], timeout=patience_s)
+        if not closing.done():
+            log.error("the spool's disk hangs; frames that were not answered are not kept")
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            return
         self._thread.shutdown()
+        closing.result()
 
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
@@ -85,6 +94,10 @@ class SpoolLog:
         finally:
             self._flushing = None
 
+    def count_failure(self) -> None:
+        """Work behind the calls failed on the spool in a way that nobody foresaw."""
+        self._metrics.background_failures.labels("spool").inc()
+
     def _commit(self, group: list[_Operation]) -> Mapping[int, object]:
         """Runs in the thread. Outcomes by operation; an error that ends the transaction is everybody's."""
         outcomes: dict[int, object] = {}
@@ -96,7 +109,7 @@ class SpoolLog:
                         outcomes[id(operation)] = operation.work(self._spool)
                     except SplitcodecError as error:
                         outcomes[id(operation)] = error
-        except Exception as error:
+        except BaseException as error:  # whatever it is, every caller is told and the next group goes
             return {id(operation): error for operation in group}
         self._metrics.spool_commit.observe(time.perf_counter() - started)
         return outcomes
@@ -107,7 +120,7 @@ class SpoolLog:
 
 
 def _settle(done: asyncio.Future[Any], outcome: object) -> None:
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, BaseException):
         done.set_exception(outcome)
     else:
         done.set_result(outcome)

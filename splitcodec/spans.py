@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import Final
+from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -16,6 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 
 from splitcodec import __version__
 from splitcodec.tracing import Attributes, TraceParent, Tracing
+from splitcodec.wire.options import proxy_options
 
 EXPORT_TIMEOUT_S: Final = 5
 _ROOT: ContextVar[TraceParent | None] = ContextVar("root", default=None)
@@ -83,7 +85,10 @@ def exporting_provider(service: str, endpoint: str) -> TracerProvider:
     the collector is away."""
     provider = frame_provider(service)
     exporter = OTLPSpanExporter(
-        endpoint=endpoint, insecure=endpoint.startswith("http://"), timeout=EXPORT_TIMEOUT_S
+        endpoint=endpoint,
+        insecure=endpoint.startswith("http://"),
+        timeout=EXPORT_TIMEOUT_S,
+        channel_options=proxy_options(urlsplit(endpoint).netloc),  # type: ignore[arg-type]  # of one pair there
     )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider

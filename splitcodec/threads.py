@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
 
 LAST_PATIENCE_S: Final = 1.0
 """Seconds that work in a thread gets at the very end, when the grace of a service is used up."""
@@ -30,6 +33,40 @@ def shut(threads: ThreadPoolExecutor, work: Iterable[Future[Any]], patience_s: f
     _, hung = concurrent.futures.wait(running, patience_s)
     if hung:
         log.error("work in a thread still runs after %g s; the service ends without it", patience_s)
+
+
+def ended(threads: ThreadPoolExecutor, patience_s: float) -> bool:
+    """Drop the work that waits; whether every thread ended within patience_s seconds. Blocks until then."""
+    waiter = threading.Thread(target=threads.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+    waiter.start()
+    waiter.join(max(0.0, patience_s))
+    return not waiter.is_alive()
+
+
+class LeavingThreads(ThreadPoolExecutor):
+    """For asyncio.to_thread: `asyncio.run` waits for its threads at the end, for ever if one hangs; not for
+    these."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As of every executor, but it waits LAST_PATIENCE_S at most."""
+        closing = super().shutdown
+        if not wait:
+            closing(wait=False, cancel_futures=cancel_futures)
+            return
+        waiter = threading.Thread(target=closing, kwargs={"cancel_futures": cancel_futures}, daemon=True)
+        waiter.start()
+        waiter.join(LAST_PATIENCE_S)
+
+
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Value]) -> Value | None:
+    """What `work` returns or raises; None as soon as `stop` is set, and `work` is cancelled."""
+    running, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        return running.result() if running.done() else None
+    finally:
+        running.cancel()
+        stopping.cancel()
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import subprocess
 import sys
 import urllib.request
@@ -36,6 +38,9 @@ async def scrape(port: int) -> dict[str, float]:
         for family in text_string_to_metric_families(body.decode())
         for sample in family.samples
     }
+
+
+TESTS = Path(__file__).resolve().parent
 
 
 @pytest.mark.parametrize("service", ["", *SERVICES])
@@ -138,6 +143,28 @@ def test_a_pack_that_is_not_there_stops_the_start_with_a_clear_line(tmp_path: Pa
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert '"PackNotFound: ' in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_signal_at_the_very_word_listening_stops_it(tmp_path: Path) -> None:
+    code = """
+import builtins, os, signal, sys
+from cloud_helpers import PlainRunner
+import cloud.__main__ as service
+def say_and_be_stopped(*words, **options):
+    builtins.print(*words, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+service.print = say_and_be_stopped
+service.build_runner = lambda *_: PlainRunner()
+service.main()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "--port=0", "--metrics-port=0", f"--data-dir={tmp_path}"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["event"] == "listening"
 
 
 def test_both_ends_agree_on_limits_and_pings() -> None:

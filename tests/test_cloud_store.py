@@ -137,15 +137,15 @@ def test_old_results_are_retired_and_young_ones_kept(store: ResultStore) -> None
     store.put([result(seq) for seq in range(3, 5)])
     assert retire_all(store, between, ANY_SIZE) == 3
     assert seqs(store) == [3, 4]
-    assert store.holdings().results == 2
+    assert store.size().results == 2
 
 
 def test_the_oldest_results_go_when_the_database_is_too_big(store: ResultStore) -> None:
     store.put([result(seq, padding=2000) for seq in range(2000)])
-    before = store.holdings().num_bytes
+    before = store.size().num_bytes
     retire_all(store, 0, before // 2)
     left = seqs(store)
-    assert store.holdings().num_bytes <= before // 2
+    assert store.size().num_bytes <= before // 2
     assert left
     assert left[-1] == 1999
     assert left == list(range(left[0], 2000))

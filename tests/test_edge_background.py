@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from edge_rig import edge_rig, picture, tiny_codec
 from prometheus_client import CollectorRegistry
+from waiting import until
 
 from edge import delivery, follow
 from edge.codec import Codec
@@ -137,6 +138,24 @@ async def test_work_behind_one_that_fails_is_done_at_the_next_try(tmp_path: Path
     assert calls == ["refuse", "note", "refuse"]
     await outbox.tend(False)
     assert calls == ["refuse", "note", "refuse", "note"]
+    await log.stop()
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("no"), MemoryError(), _Panic("panic")], ids=repr)
+async def test_a_write_that_fails_tells_all_its_callers_and_the_next_goes(
+    tmp_path: Path, failure: BaseException
+) -> None:
+    metrics = EdgeMetrics(CollectorRegistry())
+    log = SpoolLog(Spool(tmp_path, SpoolLimits(2**30, 86_400), metrics), metrics)
+
+    def fail(spool: Spool) -> None:
+        raise failure
+
+    both = asyncio.gather(log.run(fail), log.run(Spool.lanes), return_exceptions=True)
+    assert await asyncio.wait_for(both, PATIENCE_S) == [failure, failure]
+    assert await asyncio.wait_for(log.run(Spool.lanes), PATIENCE_S) == {}
+    Outbox(log).write(fail)
+    await until(lambda: failures(metrics, "spool") == 1)
     await log.stop()
 
 

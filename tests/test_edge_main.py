@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from edge_rig import JPEG_TYPE, picture
 from tiny_pack import write_tiny_pack
+from waiting import PAUSE_S
 
 from edge.__main__ import listen, main
 from edge.settings import EdgeSettings
@@ -125,6 +126,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
+        time.sleep(PAUSE_S)
 
 
 @pytest.mark.slow

@@ -204,6 +204,16 @@ async def test_a_body_that_is_announced_too_large_is_never_asked_for(codec: Code
         assert edge.outcome("FrameTooLarge") == 1
 
 
+@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/healthz", 405)])
+async def test_a_body_that_nobody_reads_is_never_asked_for(
+    codec: Codec, tmp_path: Path, path: str, status: int
+) -> None:
+    async with served(codec, tmp_path) as edge:
+        client = await edge.begin(b"", 1000, "Expect: 100-continue", path=path)
+        assert await client.status() == status
+        assert "connection: close" in client.head
+
+
 async def test_a_body_within_the_cap_is_asked_for(codec: Codec, tmp_path: Path) -> None:
     async with served(codec, tmp_path) as edge:
         body = picture()

@@ -24,7 +24,7 @@ from tiny_pack import write_tiny_pack
 
 from cloud.store import DATABASE_FILE, ResultStore
 from edge.worker import Worker
-from splitcodec.threads import shut
+from splitcodec.threads import LeavingThreads, shut
 from splitcodec.wire.options import client_options
 from splitcodec.wire.v1.ingest_pb2_grpc import FeatureIngestStub
 
@@ -46,6 +46,47 @@ class Hanging(PlainRunner):
 
 service.build_runner = lambda *_: Hanging()
 service.main()
+"""
+SLOW_START = """
+import threading
+import cloud.__main__ as service
+
+def build_runner(*_):
+    print("hangs", flush=True)
+    threading.Event().wait()
+
+service.build_runner = build_runner
+service.main()
+"""
+DISK_OF_RESULTS = """
+import threading
+from cloud_helpers import PlainRunner
+import cloud.__main__ as service
+import cloud.result_log, cloud.store
+
+class Hanging(cloud.store.ResultStore):
+    def put(self, results):
+        print("hangs", flush=True)
+        threading.Event().wait()
+
+cloud.server.ResultStore = Hanging
+cloud.result_log.ResultLog.stop.__defaults__ = (0.2,)
+service.build_runner = lambda *_: PlainRunner()
+service.main()
+"""
+DISK_OF_SPOOL = """
+import sys, threading
+import edge.__main__ as service
+import edge.spool_log
+
+def hang(spool):
+    print("hangs", flush=True)
+    threading.Event().wait()
+
+edge.spool_log.Spool.put = lambda spool, *_, **__: hang(spool)
+edge.spool_log.SpoolLog.stop.__defaults__ = (0.2,)
+service.CLOSE_S = 1
+service.main(sys.argv[1:])
 """
 EDGE = """
 import dataclasses, sys, threading
@@ -114,6 +155,49 @@ async def test_a_cloud_whose_runner_hangs_ends_on_sigterm_and_closes_its_store(t
 
 
 @pytest.mark.slow
+def test_a_cloud_that_hangs_while_it_loads_its_packs_ends_on_sigterm(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with process(SLOW_START, log, "--port=0", "--metrics-port=0", f"--data-dir={tmp_path / 'data'}") as cloud:
+        assert line_of(cloud, log) == "hangs\n"
+        cloud.send_signal(signal.SIGTERM)
+        assert cloud.wait(PATIENCE_S) == 0
+    assert "stopped before the packs were loaded" in log.read_text()
+
+
+@pytest.mark.slow
+async def test_a_cloud_whose_disk_hangs_ends_on_sigterm(tmp_path: Path) -> None:
+    log, data = tmp_path / "log", tmp_path / "data"
+    flags = ("--port=0", "--metrics-port=0", f"--data-dir={data}", "--shutdown-grace-s=0.2")
+    with process(DISK_OF_RESULTS, log, *flags) as cloud:
+        target = f"127.0.0.1:{json.loads(line_of(cloud, log))['grpc_port']}"
+        async with grpc.aio.insecure_channel(target, options=client_options()) as channel:
+            hanging = FeatureIngestStub(channel).Infer(infer_request(1), timeout=PATIENCE_S)
+            assert await asyncio.to_thread(line_of, cloud, log) == "hangs\n"
+            cloud.send_signal(signal.SIGTERM)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await hanging
+            assert await asyncio.to_thread(cloud.wait, PATIENCE_S) == 0
+    assert "threads that hang: results-write" in log.read_text()
+
+
+@pytest.mark.slow
+def test_an_edge_whose_spool_hangs_ends_on_sigterm(tmp_path: Path) -> None:
+    write_tiny_pack(tmp_path / "tiny")
+    log = tmp_path / "log"
+    flags = (f"--pack={tmp_path / 'tiny'}", f"--state-dir={tmp_path / 'state'}", "--port=0")
+    with (
+        ThreadPoolExecutor(1) as client,
+        process(DISK_OF_SPOOL, log, *flags, "--cloud-target=127.0.0.1:9", "--shutdown-grace-s=1") as edge,
+    ):
+        url = f"http://127.0.0.1:{json.loads(line_of(edge, log))['http_port']}/v1/frames?wait=false"
+        client.submit(httpx.post, url, content=picture(), headers=JPEG_TYPE, timeout=PATIENCE_S)
+        assert line_of(edge, log) == "hangs\n"
+        edge.send_signal(signal.SIGTERM)
+        assert edge.wait(PATIENCE_S) == 0
+    assert "threads that hang: spool" in log.read_text()
+
+
+@pytest.mark.slow
 def test_an_edge_whose_encoder_hangs_ends_on_sigterm(tmp_path: Path) -> None:
     write_tiny_pack(tmp_path / "tiny")
     log = tmp_path / "log"
@@ -147,6 +231,25 @@ async def test_a_worker_drops_what_waits_behind_a_job_that_hangs(monkeypatch: py
     assert not hanging.done()
     gate.set()
     assert await hanging
+
+
+def test_a_loop_ends_although_work_of_to_thread_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("splitcodec.threads.LAST_PATIENCE_S", 0)
+    gate, began = threading.Event(), threading.Event()
+
+    def hang() -> bool:
+        began.set()
+        return gate.wait(PATIENCE_S)
+
+    async def leave() -> None:
+        asyncio.get_running_loop().set_default_executor(LeavingThreads())
+        asyncio.get_running_loop().run_in_executor(None, hang)
+        began.wait(PATIENCE_S)
+
+    with ThreadPoolExecutor(1) as own:  # the loop of the tests is running in this thread, maybe
+        own.submit(asyncio.run, leave()).result(PATIENCE_S)
+    assert not gate.is_set()
+    gate.set()
 
 
 def test_work_that_ends_in_time_is_waited_for_and_what_waits_is_dropped() -> None:

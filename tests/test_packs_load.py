@@ -68,6 +68,21 @@ def test_the_old_pack_stays_when_the_new_one_cannot_be_put_in_its_place(
         write_pack(folder.with_name("fresh"), tiny_pack.contents())
 
 
+def test_the_old_pack_stays_when_it_cannot_make_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if Path(source) == folder:  # where a file system is mounted, say
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(PackError, match=r"cannot be put at .*busy"):
+        write_pack(folder, replace(tiny_pack.contents(), name="other"))
+    assert load_pack(folder).name == "tiny"
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+
+
 def test_the_old_pack_is_kept_and_named_when_it_cannot_go_back(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,16 @@ async def test_an_edge_reaches_a_near_cloud_without_the_proxy(monkeypatch: pytes
     assert proxy.asked == []
 
 
+async def test_spans_reach_a_near_collector_without_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = pytest.importorskip("splitcodec.spans", reason="pip install '.[tracing]'")
+    async with proxied(monkeypatch) as proxy:
+        provider = spans.exporting_provider("test", "http://127.0.0.1:9")
+        provider.get_tracer("test").start_span("one").end()
+        await asyncio.to_thread(provider.force_flush, 2000)
+        await asyncio.to_thread(provider.shutdown)
+    assert proxy.asked == []
+
+
 @pytest.mark.parametrize(
     "options",
     [{"cloud_target": FAR}, {"cloud_target": "127.0.0.1:9", "use_proxy": True}],

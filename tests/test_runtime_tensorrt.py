@@ -206,6 +206,24 @@ def test_an_engine_that_cannot_be_kept_is_used_and_said(
     assert "set SPLITCODEC_CACHE_DIR to a folder that can be written" in record.message
 
 
+def test_a_user_without_a_home_folder_keeps_no_engine(
+    session: tuple[Any, FakeCudart, list[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in ("SPLITCODEC_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", _no_home)
+    assert tensorrt.TensorRTSession(b"other", "decoder").name == "decoder"
+    (record,) = caplog.records
+    assert "cannot be kept" in record.message
+    assert "Could not determine home directory. Set SPLITCODEC_CACHE_DIR" in record.message
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
 def test_session_takes_non_contiguous_inputs(session: tuple[Any, FakeCudart, list[bytes]]) -> None:
     a = np.arange(6, dtype=np.float32).reshape(2, 3).T
     b = np.ones(2, np.float32)

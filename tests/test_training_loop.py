@@ -27,6 +27,7 @@ from splitcodec.training.codec_run import per_point, rate_plan
 from splitcodec.training.loop import Run, Schedule, StepResult, Trainer
 from splitcodec.training.origin import Origin, origin_of
 from splitcodec.training.recipes import STAGE1, STAGE2, Recipe
+from splitcodec.training.teacher import TeacherSource, TorchTeacher
 
 CPU = torch.device("cpu")
 RECIPES = [*STAGE1.values(), *STAGE2.values()]
@@ -196,6 +197,36 @@ def test_a_run_of_another_recipe_is_not_resumed(tmp_path: Path) -> None:
         _Toy(tmp_path, origin=origin(start=tmp_path / "start.safetensors"))
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == weights
     _Toy(tmp_path, origin=origin())
+
+
+def test_a_run_of_another_teacher_is_not_resumed(tmp_path: Path) -> None:
+    (one := tmp_path / "one.onnx").write_bytes(b"a teacher")
+    (moved := tmp_path / "moved.onnx").write_bytes(b"a teacher")
+    (other := tmp_path / "other.onnx").write_bytes(b"another")
+    toy = _Toy(tmp_path, steps=2, origin=taught(one))
+    toy.trainer.train(toy)
+    _Toy(tmp_path, origin=taught(moved))
+    own = TorchTeacher("module:function", "split", "detect")
+    for teachers in ([other], [one, other], [own]):
+        with pytest.raises(
+            TrainingError, match=r"teachers [0-9a-f]{12}, this run of .* teachers [0-9a-f]{12};"
+        ):
+            _Toy(tmp_path, origin=taught(*teachers))
+    with pytest.raises(TrainingError, match="teachers"):
+        _Toy(tmp_path, origin=origin_of(STAGE1["base2"], None, [one], "pixels"))
+    with pytest.raises(TrainingError, match=r"nowhere.onnx cannot be read .*; check the path"):
+        taught(tmp_path / "nowhere.onnx")
+
+
+def test_a_checkpoint_that_does_not_say_its_teachers_is_resumed(tmp_path: Path) -> None:
+    (one := tmp_path / "one.onnx").write_bytes(b"a teacher")
+    toy = _Toy(tmp_path, steps=2, origin=origin())
+    toy.trainer.train(toy)
+    _Toy(tmp_path, origin=taught(one))
+
+
+def taught(*teachers: TeacherSource) -> Origin:
+    return origin_of(STAGE1["base2"], None, teachers, "feature")
 
 
 def test_a_checkpoint_that_does_not_say_its_recipe_is_resumed_when_told_to(tmp_path: Path) -> None:

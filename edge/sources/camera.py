@@ -20,6 +20,7 @@ from splitcodec.background import keep_going
 
 log = logging.getLogger(__name__)
 
+PICTURES: Final = "pictures"  # the name of sending them in the counter of background failures
 AT_ONCE: Final = 3  # pictures of one camera in work, so that a far cloud does not limit how many a second
 PAUSE_S: Final = (0.5, 30.0)
 """First and longest pause before a reader is started again."""
@@ -48,7 +49,7 @@ class CameraReader:
     async def run(self) -> None:
         """Read; start again after every failure, with pauses that double until pictures come."""
         failures = self._metrics.background_failures
-        sending = asyncio.create_task(keep_going("pictures", self._send_newest, PAUSE_S[0], failures))
+        sending = asyncio.create_task(keep_going(PICTURES, self._send_newest, PAUSE_S[0], failures))
         try:
             await keep_going("camera", self._turn, 0, failures)
         finally:
@@ -128,3 +129,4 @@ class CameraReader:
         self._places.release()
         if not task.cancelled() and task.exception() is not None:
             log.error("camera %s: a picture failed", self._source.camera, exc_info=task.exception())
+            self._metrics.background_failures.labels(PICTURES).inc()

@@ -236,18 +236,20 @@ def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _put_in_place(fresh: Path, folder: Path, old: Path) -> None:
     """Rename `fresh` to `folder`, what lay there to `old`; PackError says where that is if it does not go."""
-    if folder.exists():
-        os.rename(folder, old)
     try:
+        if folder.exists():
+            os.rename(folder, old)
         os.rename(fresh, folder)
     except OSError as error:
-        earlier = _put_back(old, folder) if old.exists() else "there was none before"
+        earlier = _put_back(old, folder)
         raise PackError(
             f"the pack cannot be put at {folder} ({error}); {earlier}: see to the disk and repeat"
         ) from error
 
 
 def _put_back(old: Path, folder: Path) -> str:
+    if not old.exists():
+        return "the earlier one is untouched" if folder.exists() else "there was none before"
     try:
         os.rename(old, folder)
     except OSError as error:

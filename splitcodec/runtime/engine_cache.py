@@ -16,10 +16,16 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def cache_folder() -> Path:
-    """engines/ in $SPLITCODEC_CACHE_DIR, else splitcodec/engines/ in $XDG_CACHE_HOME or ~/.cache."""
+    """engines/ in $SPLITCODEC_CACHE_DIR, else splitcodec/engines/ in $XDG_CACHE_HOME or ~/.cache.
+
+    Raises OSError for a user without a home folder.
+    """
     if own := os.environ.get(CACHE_VARIABLE):
         return Path(own) / "engines"
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    except RuntimeError as error:
+        raise FileNotFoundError(f"{error} Set {CACHE_VARIABLE} to keep engines.") from error
     return Path(base) / "splitcodec" / "engines"
 
 

@@ -12,7 +12,6 @@ import json
 import logging
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
@@ -145,12 +144,11 @@ class TensorRTSession:
 
     def _load(self, trt: Any, model: bytes, sizes: SizeRange) -> Any:
         key = engine_key(trt, model, sizes, self._cuda.driver_version(), self._cuda.compute_capability())
-        folder = cache_folder()
-        kept = read_engine(folder, key)
+        kept = self._kept(key)
         engine = self._runtime.deserialize_cuda_engine(kept) if kept else None
         if engine is None:
             built = build_engine(trt, model, self._name, sizes)
-            self._keep(folder, key, built)
+            self._keep(key, built)
             engine = self._runtime.deserialize_cuda_engine(built)
         if engine is None:
             raise GraphFailed(
@@ -158,10 +156,16 @@ class TensorRTSession:
             )
         return engine
 
-    def _keep(self, folder: Path, key: str, built: bytes) -> None:
+    def _kept(self, key: str) -> bytes | None:
+        try:
+            return read_engine(cache_folder(), key)
+        except OSError:  # no home folder; `_keep` tells
+            return None
+
+    def _keep(self, key: str, built: bytes) -> None:
         """Keep the engine for the next start; without a place for it this run goes on with what was built."""
         try:
-            keep_engine(folder, key, built)
+            keep_engine(cache_folder(), key, built)
         except OSError as error:
             log.warning(
                 "the engine of graph %s cannot be kept (%s) and is built anew at every start; set %s to a "

@@ -128,7 +128,7 @@ def check_origin(path: Path, wanted: Origin, even_unknown: bool = False) -> None
             "or --resume-anyway if you know that it is of the same"
         )
     found = parse_origin(text, path)
-    if found != wanted:
+    if not found.is_of(wanted):
         raise TrainingError(f"{path} is of {found}, this run of {wanted}; give another --out, or remove it")
 
 

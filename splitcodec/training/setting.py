@@ -81,7 +81,7 @@ def run_of(recipe: Recipe, inputs: TrainingInputs, photos: int) -> Run:
         recipe.seed,
         inputs.start,
         epoch,
-        origin_of(recipe, inputs.start),
+        origin_of(recipe, inputs.start, (inputs.teacher, *inputs.also), inputs.student),
         inputs.resume_anyway,
     )
 

@@ -25,12 +25,13 @@ def client_options(target: str = "127.0.0.1", *, use_proxy: bool = False) -> Cha
 
     use_proxy: through the proxy of the environment even if it is near, see `splitcodec.wire.proxies`.
     """
-    direct = is_near(target) and not use_proxy
-    return (
-        *_both_ends(),
-        ("grpc.http2.max_pings_without_data", 0),
-        *([("grpc.enable_http_proxy", 0)] if direct else []),
-    )
+    proxy: ChannelOptions = () if use_proxy else proxy_options(target)
+    return (*_both_ends(), ("grpc.http2.max_pings_without_data", 0), *proxy)
+
+
+def proxy_options(target: str) -> ChannelOptions:
+    """What keeps a channel to host:port from the proxy of the environment if it is near, and nothing else."""
+    return (("grpc.enable_http_proxy", 0),) if is_near(target) else ()
 
 
 def server_options(max_concurrent_streams: int) -> ChannelOptions:
