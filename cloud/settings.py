@@ -8,32 +8,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
-from pydantic_settings import SettingsError as CommandLineError
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
-from splitcodec.errors import SettingsError
 from splitcodec.service import is_loopback
+from splitcodec.service_settings import ServiceSettings, read_settings
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 MAX_RETENTION_DAYS: Final = 36_500  # a century; four overflow the nanoseconds that SQLite can hold
 
 
-class CloudSettings(BaseSettings):
+class CloudSettings(ServiceSettings):
     """Serves task results for the feature bitstreams that edges send.
 
     Every flag can also be given as SPLITCODEC_CLOUD_<NAME> in the environment.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="SPLITCODEC_CLOUD_",
-        frozen=True,
-        extra="forbid",
-        cli_prog_name="splitcodec-cloud",
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_avoid_json=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="SPLITCODEC_CLOUD_", cli_prog_name="splitcodec-cloud")
 
     host: str = Field("127.0.0.1", description="address the gRPC server binds")
     port: Port = Field(50051, description="gRPC port; 0 takes a free one")
@@ -172,14 +163,6 @@ class CloudSettings(BaseSettings):
 def load_settings(arguments: list[str]) -> CloudSettings:
     """Settings from the command line and the environment.
 
-    Raises SettingsError naming each bad setting, and SystemExit after --help.
+    Raises SettingsError naming each bad setting, and SystemExit after --help and --version.
     """
-    try:
-        return CliApp.run(CloudSettings, cli_args=arguments, cli_exit_on_error=False)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors()
-        )
-        raise SettingsError(f"{problems}; see splitcodec-cloud --help") from None
-    except CommandLineError as error:
-        raise SettingsError(f"{error}; see splitcodec-cloud --help") from None
+    return read_settings(CloudSettings, arguments)

@@ -12,17 +12,15 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
-from pydantic_settings.exceptions import SettingsError as SourceError
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from edge.spool_policy import Policy, SpoolLimits
-from splitcodec.errors import SettingsError
 from splitcodec.picture import PILLOW_MAX_PIXELS, PictureLimits
 from splitcodec.service import is_loopback
+from splitcodec.service_settings import ServiceSettings, read_settings
 
 NAME_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
 """Devices and cameras; the alphabet of FrameKey in results.proto."""
@@ -50,18 +48,10 @@ def default_threads() -> int:
     return min(2, os.cpu_count() or 1)
 
 
-class EdgeSettings(BaseSettings):
+class EdgeSettings(ServiceSettings):
     """Frozen; a bad value or an unsafe combination fails at construction."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SPLITCODEC_EDGE_",
-        frozen=True,
-        extra="forbid",
-        cli_prog_name="splitcodec-edge",
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_avoid_json=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="SPLITCODEC_EDGE_", cli_prog_name="splitcodec-edge")
 
     host: str = Field("127.0.0.1", description="address the HTTP server binds")
     port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 takes a free one")
@@ -267,14 +257,6 @@ class EdgeSettings(BaseSettings):
 def load_settings(arguments: list[str]) -> EdgeSettings:
     """Settings from the command line and the environment.
 
-    Raises SettingsError naming each bad setting, and SystemExit after --help.
+    Raises SettingsError naming each bad setting, and SystemExit after --help and --version.
     """
-    try:
-        return CliApp.run(EdgeSettings, cli_args=arguments, cli_exit_on_error=False)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors()
-        )
-        raise SettingsError(f"{problems}; see splitcodec-edge --help") from None
-    except SourceError as error:
-        raise SettingsError(f"{error}; see splitcodec-edge --help") from None
+    return read_settings(EdgeSettings, arguments)
