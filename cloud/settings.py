@@ -12,10 +12,15 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from splitcodec.service import is_loopback
-from splitcodec.service_settings import ServiceSettings, read_settings
+from splitcodec.service_settings import ServiceSettings, read_settings, user_folder
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 MAX_RETENTION_DAYS: Final = 36_500  # a century; four overflow the nanoseconds that SQLite can hold
+
+
+def default_data_dir() -> Path:
+    """$XDG_DATA_HOME/splitcodec-cloud, by default under ~/.local/share."""
+    return user_folder("XDG_DATA_HOME", ".local/share", "splitcodec-cloud", "data_dir")
 
 
 class CloudSettings(ServiceSettings):
@@ -33,7 +38,7 @@ class CloudSettings(ServiceSettings):
     packs: Annotated[tuple[str, ...], NoDecode] = Field(
         ("default",), min_length=1, description="packs to serve, by name or folder, separated by commas"
     )
-    data_dir: Path = Field(Path("splitcodec-cloud-data"), description="folder of the result database")
+    data_dir: Path = Field(default_factory=default_data_dir, description="folder of the result database")
     engine: str = Field("auto", description="inference engine of the float graphs; see `splitcodec doctor`")
     threads: int = Field(
         0, ge=0, le=256, description="threads of each graph; 0 shares the cores among the workers"

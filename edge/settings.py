@@ -20,7 +20,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from edge.spool_policy import Policy, SpoolLimits
 from splitcodec.picture import PILLOW_MAX_PIXELS, PictureLimits
 from splitcodec.service import is_loopback
-from splitcodec.service_settings import ServiceSettings, read_settings
+from splitcodec.service_settings import ServiceSettings, read_settings, user_folder
 
 NAME_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
 """Devices and cameras; the alphabet of FrameKey in results.proto."""
@@ -40,7 +40,7 @@ class CameraGoal(BaseModel):
 
 def default_state_dir() -> Path:
     """$XDG_STATE_HOME/splitcodec-edge, by default under ~/.local/state."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "splitcodec-edge"
+    return user_folder("XDG_STATE_HOME", ".local/state", "splitcodec-edge", "state_dir")
 
 
 def default_threads() -> int:

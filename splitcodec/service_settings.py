@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -28,6 +30,21 @@ class ServiceSettings(BaseSettings):
 
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
+
+
+def user_folder(variable: str, usual: str, name: str, setting: str) -> Path:
+    """The folder `name` in that of an XDG variable, without it in `usual` below the user's home.
+
+    SettingsError: the user has no home, and only `setting` can say where.
+    """
+    if given := os.environ.get(variable):
+        return Path(given) / name
+    try:
+        return Path.home() / usual / name
+    except RuntimeError:
+        raise SettingsError(
+            f"user {os.getuid()} has no home folder; set HOME or {variable}, or {setting}"
+        ) from None
 
 
 def read_settings(kind: type[Settings], arguments: list[str]) -> Settings:

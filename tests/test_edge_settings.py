@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from edge.settings import EdgeSettings, default_state_dir, load_settings
+from edge.settings import EdgeSettings, load_settings
 from splitcodec.errors import SettingsError
 from splitcodec.service import is_loopback
 
@@ -92,10 +92,3 @@ def test_a_cloud_on_another_machine_needs_tls_or_insecure() -> None:
 )
 def test_what_counts_as_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
-
-
-def test_the_state_folder_follows_the_desktop_standard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", "/var/lib/x")
-    assert default_state_dir() == Path("/var/lib/x/splitcodec-edge")
-    monkeypatch.delenv("XDG_STATE_HOME")
-    assert default_state_dir() == Path.home() / ".local/state/splitcodec-edge"
