@@ -1,7 +1,8 @@
 """Dynamic batching: items that wait at the same time and share a group go to a worker thread together.
 
-A worker that is free takes the group of the oldest item, after that item has waited `window_s` for company or
-the batch is full. What is waiting or in work is bounded. Cancelled items never reach a worker.
+A worker that is free takes the group that `GroupQueue` names: a full one, or one that has waited `window_s`
+for company. What is waiting or in work has one of `max_pending` places. Callers that may wait for a place
+leave some to those that may not, who would find none otherwise. Cancelled items never reach a worker.
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
+from cloud.group_queue import GroupQueue
 from splitcodec.errors import QueueFull, ServiceStopping
 
 log = logging.getLogger(__name__)
+
+RESERVED_SHARE: Final = 8
+"""One in so many places is kept from callers that wait for a place."""
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
@@ -35,6 +41,11 @@ class BatchLimits:
     max_pending: int
     workers: int
 
+    @property
+    def patient_places(self) -> int:
+        """Places that callers who wait for one may hold: all but a reserve; a single place has no reserve."""
+        return max(1, self.max_pending - max(1, self.max_pending // RESERVED_SHARE))
+
 
 @dataclass(frozen=True)
 class Batched(Generic[Output]):
@@ -47,7 +58,6 @@ class Batched(Generic[Output]):
 @dataclass(eq=False)  # two items with equal fields are still two items
 class _Waiting(Generic[Item, Output]):
     item: Item
-    group: Hashable
     since: float
     answer: asyncio.Future[Batched[Output]]
 
@@ -68,13 +78,15 @@ class Batcher(Generic[Item, Output]):
         self._run = run
         self._observe_size = observe_size
         self._limits = limits
-        self._waiting: list[_Waiting[Item, Output]] = []
+        self._queue: GroupQueue[_Waiting[Item, Output]] = GroupQueue(limits.max_batch, limits.window_s)
         self._arrived = asyncio.Event()
-        self._room = asyncio.Semaphore(limits.max_pending)
+        self._places = asyncio.Semaphore(limits.max_pending)
+        self._patient_places = asyncio.Semaphore(limits.patient_places)
         self._free_workers = asyncio.Semaphore(limits.workers)
         self._threads = ThreadPoolExecutor(limits.workers, thread_name_prefix="batch")
         self._in_work: set[asyncio.Task[None]] = set()
         self._dispatcher: asyncio.Task[None] | None = None
+        self._stopped = False
         self.pending = 0
 
     def start(self) -> None:
@@ -86,13 +98,13 @@ class Batcher(Generic[Item, Output]):
 
         A thread that hangs is left to itself.
         """
+        self._stopped = True
         if self._dispatcher is not None:
             self._dispatcher.cancel()
             await asyncio.wait([self._dispatcher])
-        for entry in self._waiting:
+        for entry in self._queue.clear():
             if not entry.answer.done():
                 entry.answer.set_exception(_stopping())
-        self._waiting.clear()
         if self._in_work:
             _, hung = await asyncio.wait(self._in_work, timeout=patience_s)
             if hung:
@@ -102,26 +114,41 @@ class Batcher(Generic[Item, Output]):
                 await asyncio.wait(hung)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def submit(self, item: Item, group: Hashable, *, wait_for_room: bool) -> Batched[Output]:
+    async def submit(self, item: Item, group: Hashable, *, wait_for_place: bool) -> Batched[Output]:
         """The output of `item`, or the exception `run` gave for it.
 
-        With max_pending items pending: waits for room, or raises QueueFull if it may not wait.
+        Without a free place: waits for one, or raises QueueFull if it may not wait. ServiceStopping.
         """
-        if not wait_for_room and self._room.locked():
+        async with self._place(wait=wait_for_place):
+            if self._stopped:
+                raise _stopping()
+            answer: asyncio.Future[Batched[Output]] = asyncio.get_running_loop().create_future()
+            entry = _Waiting(item, time.perf_counter(), answer)
+            self._queue.put(entry, group, entry.since)
+            self._arrived.set()
+            try:
+                return await answer
+            finally:
+                self._queue.discard(entry, group)
+
+    @asynccontextmanager
+    async def _place(self, *, wait: bool) -> AsyncIterator[None]:
+        """One of the places, held until the block ends.
+
+        Who waits first waits for a patient place. So those who may not wait find the others locked only while
+        all are taken, or while they hold more than the reserve themselves.
+        """
+        if not wait and self._places.locked():
             raise QueueFull(
                 f"{self.pending} frames are pending, the limit is {self._limits.max_pending}; send slower, "
                 "or raise max_pending_frames or add a machine"
             )
-        await self._room.acquire()
-        self.pending += 1
-        try:
-            answer: asyncio.Future[Batched[Output]] = asyncio.get_running_loop().create_future()
-            self._waiting.append(_Waiting(item, group, time.perf_counter(), answer))
-            self._arrived.set()
-            return await answer
-        finally:
-            self.pending -= 1
-            self._room.release()
+        async with self._patient_places if wait else nullcontext(), self._places:
+            self.pending += 1
+            try:
+                yield
+            finally:
+                self.pending -= 1
 
     async def _dispatch(self) -> None:
         while True:
@@ -138,19 +165,13 @@ class Batcher(Generic[Item, Output]):
     async def _gather(self) -> list[_Waiting[Item, Output]]:
         """Wait for items, then take one batch; never empty."""
         while True:
-            self._waiting = [entry for entry in self._waiting if not entry.answer.done()]
-            if not self._waiting:
-                await self._next_arrival(None)
-                continue
-            oldest = self._waiting[0]
-            group = [entry for entry in self._waiting if entry.group == oldest.group][
-                : self._limits.max_batch
-            ]
-            patience = oldest.since + self._limits.window_s - time.perf_counter()
-            if len(group) == self._limits.max_batch or patience <= 0:
-                self._waiting = [entry for entry in self._waiting if entry not in group]
-                return group
-            await self._next_arrival(patience)
+            now = time.perf_counter()
+            # An item that was cancelled a moment ago is in the queue until its caller wakes.
+            batch = [entry for entry in self._queue.take(now) if not entry.answer.done()]
+            if batch:
+                return batch
+            due = self._queue.next_due()
+            await self._next_arrival(None if due is None else due - now)
 
     def _run_each(self, items: Sequence[Item]) -> Sequence[Output | Exception]:
         try:

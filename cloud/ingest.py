@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -134,10 +135,10 @@ class _StreamSession:
         self._metrics = metrics
         self._devices = devices
         self._place = place
-        self._in_flight: asyncio.Queue[_InFlight | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(max_in_flight)
-        self._head: _InFlight | None = None
-        self._ended = False
+        self._in_flight: deque[_InFlight] = deque()
+        self._frame_places = asyncio.Semaphore(max_in_flight)
+        self._news = asyncio.Event()  # a frame came, or none will any more
+        self._all_read = False
         self.last_refusal: Refusal | None = None
 
     @contextlib.asynccontextmanager
@@ -148,7 +149,7 @@ class _StreamSession:
         reader = asyncio.create_task(self._read(requests))
         stopper = asyncio.create_task(stopping.wait())
         stopper.add_done_callback(lambda _: reader.cancel())
-        reader.add_done_callback(lambda _: self._in_flight.put_nowait(None))
+        reader.add_done_callback(self._end_reading)
         try:
             yield
             if reader.done() and not reader.cancelled():
@@ -164,42 +165,39 @@ class _StreamSession:
         while self.last_refusal is None and (group := await self._next_group()):
             settled = await self._settle(group)
             for _ in group:
-                self._room.release()
+                self._frame_places.release()
             for part in _parts(settled):
                 yield _response(part)
 
     async def _read(self, requests: AsyncIterable[StreamRequest]) -> None:
         async for request in requests:
-            await self._room.acquire()
+            await self._frame_places.acquire()
             await self._devices.pace(request.frame.key.device)
             answer = asyncio.create_task(self._answer(request.frame))
             answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # none goes unread
-            self._in_flight.put_nowait(_InFlight(request.frame, answer))
+            self._in_flight.append(_InFlight(request.frame, answer))
+            self._news.set()
+
+    def _end_reading(self, _: asyncio.Task[None]) -> None:
+        self._all_read = True
+        self._news.set()
 
     async def _answer(self, frame: Frame) -> Answer:
         incoming = incoming_frame(frame)
         self._place.admit(incoming.key.device)
-        return await self._pipeline.answer(incoming, wait_for_room=True)
+        return await self._pipeline.answer(incoming, wait_for_place=True)
 
     async def _next_group(self) -> list[_InFlight]:
         """The frames at the front that are answered; waits for the first; empty when no more will come."""
+        while not self._in_flight and not self._all_read:
+            self._news.clear()
+            await self._news.wait()
+        if self._in_flight:
+            await asyncio.wait([self._in_flight[0].answer])
         group: list[_InFlight] = []
-        while len(group) < MAX_SETTLED_TOGETHER and await self._peek(wait=not group):
-            head = self._head
-            if head is None or (group and not head.answer.done()):
-                break
-            await asyncio.wait([head.answer])
-            group.append(head)
-            self._head = None
+        while self._in_flight and self._in_flight[0].answer.done() and len(group) < MAX_SETTLED_TOGETHER:
+            group.append(self._in_flight.popleft())
         return group
-
-    async def _peek(self, *, wait: bool) -> bool:
-        """Whether `_head` holds the next frame; False at the end, or when there is none yet and wait is
-        False."""
-        if self._head is None and not self._ended and (wait or not self._in_flight.empty()):
-            self._head = await self._in_flight.get()
-            self._ended = self._head is None
-        return self._head is not None
 
     async def _settle(self, group: list[_InFlight]) -> list[_Settled]:
         """Commit the group up to the first frame that is refused without being settled, which ends the
@@ -226,15 +224,9 @@ class _StreamSession:
 
     async def _drop_in_flight(self) -> None:
         """Cancel what was not settled; the edge sends it again."""
-        dropped = [] if self._head is None else [self._head]
-        while not self._in_flight.empty():
-            entry = self._in_flight.get_nowait()
-            if entry is not None:
-                dropped.append(entry)
-        for entry in dropped:
+        for entry in self._in_flight:
             entry.answer.cancel()
-        if dropped:
-            await asyncio.gather(*(entry.answer for entry in dropped), return_exceptions=True)
+        await asyncio.gather(*(entry.answer for entry in self._in_flight), return_exceptions=True)
 
 
 def _parts(settled: list[_Settled]) -> Iterator[list[_Settled]]:

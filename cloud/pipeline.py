@@ -60,7 +60,7 @@ class Pipeline:
                 f"{frame.key} was not answered within {timeout_s:.3f} s; allow more time or send fewer frames"
             ) from None
 
-    async def answer(self, frame: IncomingFrame, *, wait_for_room: bool) -> Answer:
+    async def answer(self, frame: IncomingFrame, *, wait_for_place: bool) -> Answer:
         """The result of a frame: the stored one if there is one, else a new one, not yet committed.
 
         ResultRetired, without any graph run, if there was one and it was deleted since.
@@ -70,12 +70,12 @@ class Pipeline:
             if stored.capture_time_unix_nanos != frame.capture_time:
                 raise conflict(frame.key, stored, frame.capture_time)
             return Answer(frame, stored, stored=True)
-        done = await self._run(frame.task, frame.bitstream, wait_for_room=wait_for_room)
+        done = await self._run(frame.task, frame.bitstream, wait_for_place=wait_for_place)
         return Answer(frame, self._result_of(frame, done), stored=False)
 
     async def answer_once(self, task: str, bitstream: bytes, timeout_s: float | None) -> TaskOutput:
         """Answer a bitstream that is no camera's frame; nothing is kept. Errors as for `infer`."""
-        work = self._run(task, bitstream, wait_for_room=False)
+        work = self._run(task, bitstream, wait_for_place=False)
         try:
             done = await asyncio.wait_for(work, timeout_s)
         except asyncio.TimeoutError:
@@ -101,19 +101,19 @@ class Pipeline:
 
     async def _infer_in_turn(self, frame: IncomingFrame) -> Committed:
         async with self._turn(frame.key.device, frame.key.camera) as turn:
-            answer = await self.answer(frame, wait_for_room=False)
+            answer = await self.answer(frame, wait_for_place=False)
             await turn.wait()
             (outcome,) = await self.commit([answer])
         if isinstance(outcome, RequestError):
             raise outcome
         return outcome
 
-    async def _run(self, task: str, bitstream: bytes, *, wait_for_room: bool) -> Batched[TaskOutput]:
+    async def _run(self, task: str, bitstream: bytes, *, wait_for_place: bool) -> Batched[TaskOutput]:
         admission = self._runner.admit(bitstream)
         self._check_task(task, admission.task)
         self._metrics.pending.inc()
         try:
-            return await self._batcher.submit(bitstream, admission.group, wait_for_room=wait_for_room)
+            return await self._batcher.submit(bitstream, admission.group, wait_for_place=wait_for_place)
         finally:
             self._metrics.pending.dec()
 

@@ -63,7 +63,7 @@ async def pending(batcher: Batcher[int, int], count: int) -> None:
 
 def submit(batcher: Batcher[int, int], item: int, group: str = "a", wait: bool = True) -> asyncio.Task[int]:
     async def call() -> int:
-        return (await batcher.submit(item, group, wait_for_room=wait)).output
+        return (await batcher.submit(item, group, wait_for_place=wait)).output
 
     return asyncio.create_task(call())
 
@@ -163,7 +163,7 @@ async def test_no_more_batches_run_at_once_than_there_are_workers() -> None:
 async def test_full_means_refused_or_waiting_as_asked() -> None:
     run = Doubler()
     async with batching(run, max_pending=2) as batcher:
-        tasks = [submit(batcher, 1), submit(batcher, 2)]
+        tasks = [submit(batcher, 1, wait=False), submit(batcher, 2, wait=False)]
         await pending(batcher, 2)
         with pytest.raises(QueueFull, match="the limit is 2"):
             await submit(batcher, 3, wait=False)
@@ -174,6 +174,55 @@ async def test_full_means_refused_or_waiting_as_asked() -> None:
         run.gate.set()
         assert await asyncio.gather(*tasks, patient) == [2, 4, 8]
     assert batcher.pending == 0
+
+
+@pytest.mark.parametrize(("max_pending", "patient"), [(1, 1), (2, 1), (8, 7), (64, 56)])
+async def test_those_who_wait_for_a_place_leave_some_to_those_who_may_not(
+    max_pending: int, patient: int
+) -> None:
+    run = Doubler()
+    async with batching(run, max_pending=max_pending) as batcher:
+        waiting = [submit(batcher, n % 50) for n in range(3 * max_pending)]
+        await pending(batcher, patient)
+        for round_ in range(3):  # as often as they come, while more wait than there are places
+            hurried = [submit(batcher, 2 * round_, wait=False) for _ in range(max_pending - patient)]
+            await pending(batcher, max_pending)
+            with pytest.raises(QueueFull):
+                await submit(batcher, 1, wait=False)
+            for task in hurried:
+                task.cancel()
+            await asyncio.gather(*hurried, return_exceptions=True)
+            assert batcher.pending == patient
+        run.gate.set()
+        assert await asyncio.gather(*waiting) == [2 * (n % 50) for n in range(3 * max_pending)]
+
+
+async def test_those_who_may_not_wait_do_not_starve_those_who_do() -> None:
+    run = Doubler()
+    async with batching(run, max_pending=4) as batcher:
+        held = [submit(batcher, n, wait=False) for n in range(4)]
+        await pending(batcher, 4)
+        patient = submit(batcher, 9)
+        await asyncio.sleep(0)
+        held[3].cancel()
+        await asyncio.wait([held[3]])
+        with pytest.raises(QueueFull):  # the place that is free now is the patient one's
+            await submit(batcher, 5, wait=False)
+        run.gate.set()
+        assert await patient == 18
+
+
+async def test_a_full_group_goes_while_another_gathers_company() -> None:
+    run = Doubler()
+    run.gate.set()
+    async with batching(run, max_batch=2, window_s=2 * PATIENCE_S) as batcher:
+        lone = submit(batcher, 1, "a")
+        await pending(batcher, 1)
+        both = [submit(batcher, n, "b") for n in (2, 3)]
+        assert await asyncio.wait_for(asyncio.gather(*both), PATIENCE_S) == [4, 6]
+        assert not lone.done()
+        lone.cancel()
+    assert run.batches == [[2, 3]]
 
 
 async def test_cancelled_items_never_reach_a_worker() -> None:
@@ -214,3 +263,14 @@ async def test_a_batch_that_hangs_does_not_hold_up_the_stop() -> None:
         with pytest.raises(ServiceStopping, match="send the frame again"):
             await hanging
         assert not run.gate.is_set()
+
+
+async def test_who_waits_for_a_place_is_refused_by_the_stop() -> None:
+    run = Doubler()
+    async with batching(run, max_pending=1) as batcher:
+        hanging, waiting = submit(batcher, 1), submit(batcher, 2)
+        await until(run.started.is_set)
+        await batcher.stop(0)
+        for task in (hanging, waiting):
+            with pytest.raises(ServiceStopping):
+                await asyncio.wait_for(task, PATIENCE_S)

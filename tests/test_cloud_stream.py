@@ -17,6 +17,7 @@ from cloud_helpers import (
     bitstream,
     error_name,
     frame,
+    infer_request,
     running,
     stream_request,
 )
@@ -220,11 +221,30 @@ async def test_the_server_reads_no_more_than_the_frames_in_flight_it_promised(tm
     assert acks(responses)[-1] == ("door", 30)
 
 
-async def test_streams_wait_for_room_where_single_calls_are_refused(tmp_path: Path) -> None:
+async def test_streams_wait_for_a_place_where_single_calls_are_refused(tmp_path: Path) -> None:
     async with running(tmp_path, workers=1, max_pending_frames=2) as cloud:
         responses, error = await collect(cloud, [stream_request(seq) for seq in range(1, 31)])
     assert error is None
     assert acks(responses)[-1] == ("door", 30)
+
+
+async def test_streams_that_wait_for_a_place_do_not_starve_single_calls(tmp_path: Path) -> None:
+    limits = {"workers": 1, "max_pending_frames": 4, "stream_in_flight": 16}
+    async with running(tmp_path, **limits) as cloud:
+        cloud.runner.gate.clear()
+        streams = [
+            asyncio.create_task(collect(cloud, [stream_request(seq, camera) for seq in range(1, 17)]))
+            for camera in ("door", "yard")
+        ]
+        while cloud.metric("splitcodec_cloud_pending_frames") < 32:
+            await cloud.prompts.List(ListPromptsRequest())
+        single = cloud.ingest.Infer(infer_request(1, "gate"), timeout=PATIENCE_S)
+        while cloud.metric("splitcodec_cloud_pending_frames") < 33:
+            await cloud.prompts.List(ListPromptsRequest())
+            assert not single.done(), await single.details()
+        cloud.runner.gate.set()
+        assert (await single).result.key.camera == "gate"
+        assert [error for _, error in await asyncio.gather(*streams)] == [None, None]
 
 
 async def test_a_cancelled_stream_leaves_nothing_in_work(tmp_path: Path) -> None:
