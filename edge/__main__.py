@@ -21,6 +21,7 @@ from edge.access import Gate
 from edge.app import create_app
 from edge.codec import Codec, TaskInput
 from edge.follow import GrpcPromptSource, PromptFollower, following
+from edge.heads import TimedHeads
 from edge.metrics import EdgeMetrics
 from edge.pipeline import EdgePipeline, open_pipeline
 from edge.settings import EdgeSettings, load_settings
@@ -229,6 +230,7 @@ def http_config(settings: EdgeSettings, pipeline: EdgePipeline, tls: ServerTls |
     """How the HTTP server runs; logs go to the root logger."""
     config = uvicorn.Config(
         guarded_app(settings, pipeline),
+        http=TimedHeads,
         log_config=None,
         access_log=False,
         lifespan="off",
