@@ -1,4 +1,4 @@
-"""Settings of the cloud service: flags, then SPLITCODEC_CLOUD_* variables, then the defaults below.
+"""Settings of the cloud service: flags, SPLITCODEC_CLOUD_* variables, a file in TOML, the defaults below.
 
 Frozen; a bad value or an unsafe combination fails at construction.
 """
@@ -26,7 +26,7 @@ def default_data_dir() -> Path:
 class CloudSettings(ServiceSettings):
     """Serves task results for the feature bitstreams that edges send.
 
-    Every flag can also be given as SPLITCODEC_CLOUD_<NAME> in the environment.
+    Every flag can also be given as SPLITCODEC_CLOUD_<NAME> in the environment, or in the file of --config.
     """
 
     model_config = SettingsConfigDict(env_prefix="SPLITCODEC_CLOUD_", cli_prog_name="splitcodec-cloud")
@@ -166,7 +166,7 @@ class CloudSettings(ServiceSettings):
 
 
 def load_settings(arguments: list[str]) -> CloudSettings:
-    """Settings from the command line and the environment.
+    """Settings from the command line, the environment and the file that `config` names.
 
     Raises SettingsError naming each bad setting, and SystemExit after --help and --version.
     """

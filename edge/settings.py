@@ -1,4 +1,7 @@
-"""Settings of the edge service: flags, then SPLITCODEC_EDGE_* variables, then the defaults below."""
+"""Settings of the edge service: flags, SPLITCODEC_EDGE_* variables, a file in TOML, the defaults below.
+
+Frozen; a bad value or an unsafe combination fails at construction.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,10 @@ def default_threads() -> int:
 
 
 class EdgeSettings(ServiceSettings):
-    """Frozen; a bad value or an unsafe combination fails at construction."""
+    """Takes pictures and sends their compressed features to a cloud.
+
+    Every flag can also be given as SPLITCODEC_EDGE_<NAME> in the environment, or in the file of --config.
+    """
 
     model_config = SettingsConfigDict(env_prefix="SPLITCODEC_EDGE_", cli_prog_name="splitcodec-edge")
 
@@ -255,7 +261,7 @@ class EdgeSettings(ServiceSettings):
 
 
 def load_settings(arguments: list[str]) -> EdgeSettings:
-    """Settings from the command line and the environment.
+    """Settings from the command line, the environment and the file that `config` names.
 
     Raises SettingsError naming each bad setting, and SystemExit after --help and --version.
     """
