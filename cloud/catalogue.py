@@ -123,7 +123,7 @@ class PromptCatalogue:
         pack = load_prompt_pack(place, host.codecs(), self._trust)
         codec, digest = bytes.fromhex(pack.manifest.codec_digest)[:8], pack.prompt.wire_digest
         if self._find(digest) is None:
-            self._check_room()
+            self._check_places()
             host.stage(pack)
             try:
                 self._shelf.put(place, pack.prompt.digest)
@@ -201,7 +201,7 @@ class PromptCatalogue:
         else:
             self._published[pack.prompt.wire_digest] = pack.prompt.digest
 
-    def _check_room(self) -> None:
+    def _check_places(self) -> None:
         if len(self._published) >= self._max_published:
             raise TooManyPrompts(
                 f"{len(self._published)} published prompts are held, the limit is {self._max_published}; "

@@ -12,7 +12,7 @@ from cloud.batching import Batched, Batcher
 from cloud.messages import IncomingFrame, task_result
 from cloud.metrics import CloudMetrics
 from cloud.result_log import ResultLog
-from cloud.runner import FrameRunner, TaskOutput
+from cloud.runner import Admission, FrameRunner, TaskOutput
 from cloud.store import Committed, Outcome, conflict
 from splitcodec.errors import DeadlineExceeded, InvalidRequest, RequestError, UnknownTask
 from splitcodec.service_metrics import exemplar
@@ -35,7 +35,7 @@ class Pipeline:
     def __init__(
         self,
         runner: FrameRunner,
-        batcher: Batcher[bytes, TaskOutput],
+        batcher: Batcher[Admission, TaskOutput],
         results: ResultLog,
         metrics: CloudMetrics,
         tracing: Tracing,
@@ -109,13 +109,10 @@ class Pipeline:
         return outcome
 
     async def _run(self, task: str, bitstream: bytes, *, wait_for_place: bool) -> Batched[TaskOutput]:
-        admission = self._runner.admit(bitstream)
-        self._check_task(task, admission.task)
-        self._metrics.pending.inc()
-        try:
-            return await self._batcher.submit(bitstream, admission.group, wait_for_place=wait_for_place)
-        finally:
-            self._metrics.pending.dec()
+        with self._runner.admit(bitstream) as frame:
+            self._check_task(task, frame.task)
+            with self._metrics.pending.track_inprogress():
+                return await self._batcher.submit(frame, frame.group, wait_for_place=wait_for_place)
 
     def _check_task(self, asked: str, held: str) -> None:
         if asked in ("", held):

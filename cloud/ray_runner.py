@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import ray
@@ -19,13 +21,12 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
 from cloud.ray_app import APP_NAME, AppOptions, Route, build_app, route_key
-from cloud.runner import Admission, ServedPrompt, TaskOutput
+from cloud.runner import Admission, PromptKey, ServedPrompt, TaskOutput, not_served
 from splitcodec.bitstream import parse
 from splitcodec.errors import (
     PackMismatch,
     RuntimeUnavailable,
     SplitcodecError,
-    UnknownPrompt,
     WorkersUnavailable,
 )
 from splitcodec.packs import Pack, load_pack
@@ -49,6 +50,10 @@ class _Lane:
     served: ServedPrompt
     decoder: Any
     tail: Any
+
+    def send(self, bitstream: bytes) -> Any:
+        """The response to come for a frame of this prompt."""
+        return self.tail.answer.remote(self.decoder.decode.remote(bitstream))
 
 
 class RayRunner:
@@ -79,27 +84,31 @@ class RayRunner:
         served = [lane.served for lane in self._lanes.values()]
         return tuple(sorted(served, key=lambda prompt: (prompt.task, prompt.prompt_digest)))
 
-    def admit(self, bitstream: bytes) -> Admission:
-        """The frame's task. Raises BitstreamError, PackMismatch or UnknownPrompt."""
-        header = parse(bitstream).header
-        lane = self._lane(header.codec_digest, header.prompt_digest)
-        return Admission(lane.served.task, (header.codec_digest, header.prompt_digest))
+    @contextmanager
+    def admit(self, bitstream: bytes) -> Iterator[Admission]:
+        """The frame's task. Raises BitstreamError, PackMismatch or UnknownPrompt.
 
-    def run(self, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
-        """Have the cluster answer admitted frames; a bad frame's answer is its own error.
+        Prompts here stay as long as the application, so none is leased.
+        """
+        header = parse(bitstream).header
+        key = (header.codec_digest, header.prompt_digest)
+        lane = self._lanes.get(key)
+        if lane is None:
+            raise not_served(key, {one: other.served.task for one, other in self._lanes.items()})
+        yield Admission(bitstream, lane.served.task, key, partial(self._run, lane))
+
+    def _run(self, lane: _Lane, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
+        """Have the cluster answer frames of one lane; a bad frame's answer is its own error.
 
         Raises WorkersUnavailable when the cluster gave no answer within the patience.
         """
         started = time.monotonic()
-        sent = [(bitstream, self._send(bitstream)) for bitstream in bitstreams]
-        return [self._wait(bitstream, response, started) for bitstream, response in sent]
+        sent = [(bitstream, lane.send(bitstream)) for bitstream in bitstreams]
+        return [self._wait(lane, bitstream, response, started) for bitstream, response in sent]
 
-    def _send(self, bitstream: bytes) -> Any:
-        header = parse(bitstream).header
-        lane = self._lane(header.codec_digest, header.prompt_digest)
-        return lane.tail.answer.remote(lane.decoder.decode.remote(bitstream))
-
-    def _wait(self, bitstream: bytes, response: Any, started: float) -> TaskOutput | SplitcodecError:
+    def _wait(
+        self, lane: _Lane, bitstream: bytes, response: Any, started: float
+    ) -> TaskOutput | SplitcodecError:
         """The answer of one frame, sent again as often as a replica is lost with it."""
         pause = FIRST_PAUSE_S
         while True:
@@ -119,23 +128,7 @@ class RayRunner:
                 log.warning("a frame is sent again: %s", type(error).__name__)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
-            response = self._send(bitstream)
-
-    def _lane(self, codec_digest: bytes, prompt_digest: bytes) -> _Lane:
-        lane = self._lanes.get((codec_digest, prompt_digest))
-        if lane is not None:
-            return lane
-        codecs = sorted({codec.hex() for codec, _ in self._lanes})
-        if codec_digest.hex() not in codecs:
-            raise PackMismatch(
-                f"bitstream was made with codec {codec_digest.hex()}, this cloud holds {', '.join(codecs)}; "
-                "deploy that pack here or re-encode with one of these"
-            )
-        prompts = sorted(f"{prompt.hex()} ({lane.served.task})" for (_, prompt), lane in self._lanes.items())
-        raise UnknownPrompt(
-            f"bitstream was made with prompt {prompt_digest.hex()}, this cloud holds {', '.join(prompts)}; "
-            "publish that prompt here or re-encode with one of these"
-        )
+            response = lane.send(bitstream)
 
 
 def own_error(error: BaseException) -> Exception | None:
@@ -240,9 +233,9 @@ def _state() -> str:
     return ", ".join(sick) or str(found.status.value)
 
 
-def _lanes(packs: Sequence[Pack], routes: dict[str, Route]) -> dict[tuple[bytes, bytes], _Lane]:
+def _lanes(packs: Sequence[Pack], routes: dict[str, Route]) -> dict[PromptKey, _Lane]:
     """A lane for every prompt; PackMismatch where the application does not serve one of them."""
-    lanes: dict[tuple[bytes, bytes], _Lane] = {}
+    lanes: dict[PromptKey, _Lane] = {}
     for pack in packs:
         for task in pack.tasks:
             route = routes.get(route_key(pack, task))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from splitcodec.bitstream import Header
-from splitcodec.errors import SplitcodecError
+from splitcodec.errors import PackMismatch, SplitcodecError, UnknownPrompt
 from splitcodec.packs.prompt_pack import PromptPack
 from splitcodec.packs.schema import CodecSection
 from splitcodec.tasks import TaskAnswer
+
+PromptKey: TypeAlias = tuple[bytes, bytes]
+"""Codec and prompt digest, 8 bytes each, as in a bitstream header."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,6 @@ class ServedPrompt:
 
 
 @dataclass(frozen=True)
-class Admission:
-    """A frame that can be decoded here, for `task`; frames with the same `group` may share a batch."""
-
-    task: str
-    group: Hashable
-
-
-@dataclass(frozen=True)
 class TaskOutput:
     """The answer for one frame; `stage_seconds` are this frame's share of each stage."""
 
@@ -51,6 +47,20 @@ class TaskOutput:
     stage_seconds: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Admission:
+    """A frame that can be decoded here, for `task`.
+
+    Bitstreams of admissions with the same `group` may share one call of `run`. It blocks, and gives an output
+    or its own error for each, in order; it raises only for faults that are not one frame's.
+    """
+
+    bitstream: bytes
+    task: str
+    group: Hashable
+    run: Callable[[Sequence[bytes]], list[TaskOutput | SplitcodecError]]
+
+
 class FrameRunner(Protocol):
     """Bitstreams to task outputs. Methods may be called from several threads at once."""
 
@@ -58,17 +68,10 @@ class FrameRunner(Protocol):
         """Every prompt served now, sorted by task."""
         ...
 
-    def admit(self, bitstream: bytes) -> Admission:
-        """Cheap check before queueing.
+    def admit(self, bitstream: bytes) -> AbstractContextManager[Admission]:
+        """Cheap check before queueing. The frame keeps its prompt until the block ends, retired or not.
 
         Raises BitstreamError, PackMismatch or UnknownPrompt.
-        """
-        ...
-
-    def run(self, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
-        """Decode and answer admitted frames of one group: an output or its own error for each, in order.
-
-        Blocks; raises only for faults that are not one frame's.
         """
         ...
 
@@ -94,9 +97,30 @@ class PromptHost(Protocol):
         ...
 
     def retire(self, codec_digest: bytes, prompt_digest: bytes) -> None:
-        """Serve a prompt no more; frames in work keep it. PromptNotFound, PromptStateError (it is active)."""
+        """Serve a prompt no more; admitted frames keep it. PromptNotFound, PromptStateError (active)."""
         ...
 
     def cut(self, prompt_digest: bytes) -> bytes:
         """The prompt pack of a prompt that came with a pack. PromptNotFound."""
         ...
+
+
+def run_together(frames: Sequence[Admission]) -> list[TaskOutput | SplitcodecError]:
+    """Answer admitted frames of one group; see Admission."""
+    return frames[0].run([frame.bitstream for frame in frames])
+
+
+def not_served(key: PromptKey, tasks: Mapping[PromptKey, str]) -> PackMismatch | UnknownPrompt:
+    """The error for a bitstream of another codec or prompt than those of `tasks`."""
+    codec_digest, prompt_digest = key
+    codecs = sorted({codec.hex() for codec, _ in tasks})
+    if codec_digest.hex() not in codecs:
+        return PackMismatch(
+            f"bitstream was made with codec {codec_digest.hex()}, this cloud holds {', '.join(codecs)}; "
+            "deploy that pack here or re-encode with one of these"
+        )
+    prompts = sorted(f"{prompt.hex()} ({task})" for (_, prompt), task in tasks.items())
+    return UnknownPrompt(
+        f"bitstream was made with prompt {prompt_digest.hex()}, this cloud holds {', '.join(prompts)}; "
+        "publish that prompt here or re-encode with one of these"
+    )

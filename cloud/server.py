@@ -27,7 +27,7 @@ from cloud.pipeline import Pipeline
 from cloud.prompts import PromptsServicer
 from cloud.result_log import ResultLog
 from cloud.results import ResultsServicer
-from cloud.runner import FrameRunner
+from cloud.runner import FrameRunner, run_together
 from cloud.settings import CloudSettings
 from cloud.status import reasons
 from cloud.store import ResultStore
@@ -130,7 +130,7 @@ class CloudServer:
         self.metrics_port = metrics_server.port
         self._results = ResultLog(ResultStore(settings.data_dir), self._metrics)
         self._opened.push_async_callback(self._results.stop)
-        self._batcher = Batcher(self._runner.run, _batch_limits(settings), self._metrics.batch_size.observe)
+        self._batcher = Batcher(run_together, _batch_limits(settings), self._metrics.batch_size.observe)
         self._batcher.start()
         self._opened.push_async_callback(self._stop_batcher)
         retention = asyncio.create_task(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 from prometheus_client import CollectorRegistry
 
-from cloud.runner import Admission, ServedPrompt, TaskOutput
+from cloud.runner import Admission, FrameRunner, ServedPrompt, TaskOutput, run_together
 from cloud.server import CloudServer
 from cloud.settings import CloudSettings
 from splitcodec.bitstream import Bitstream, Header, parse, serialize
@@ -47,14 +47,15 @@ class PlainRunner:
         """One prompt, for task detect."""
         return (ServedPrompt("detect", "plain", CODEC, PROMPT, 4, 416, 416, ("cat", "dog"), "yolox"),)
 
-    def admit(self, bitstream: bytes) -> Admission:
+    @contextmanager
+    def admit(self, bitstream: bytes) -> Iterator[Admission]:
         """Frames of one network size share a group."""
         header = parse(bitstream).header
         if header.prompt_digest != PROMPT:
             raise UnknownPrompt(
                 f"prompt {header.prompt_digest.hex()} is not here; publish it here or re-encode"
             )
-        return Admission("detect", header.network_height)
+        yield Admission(bitstream, "detect", header.network_height, self.run)
 
     def run(self, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
         """One answer per frame."""
@@ -73,6 +74,12 @@ class PlainRunner:
             return GraphFailed("secret detail of a graph")
         found = Detection(text, 1, 0.5, Box(1.0, 2.0, 3.0, 4.0))
         return TaskOutput("detect", bitstream.header, DetectionResult((found,)), {"decoder": 0.25})
+
+
+def answered(runner: FrameRunner, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
+    """What a runner answers to bitstreams that are admitted and run together."""
+    with ExitStack() as admitted:
+        return run_together([admitted.enter_context(runner.admit(one)) for one in bitstreams])
 
 
 @dataclass(frozen=True)

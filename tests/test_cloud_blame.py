@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from cloud_helpers import PATIENCE_S, frame, running
+from cloud_helpers import PATIENCE_S, answered, frame, running
 from onnx import helper, numpy_helper
 from test_cloud_stream import acks, collect
 from tiny_pack import contents, decoder_graph, noise_canvas, tail_graph
@@ -102,8 +102,8 @@ def test_a_frame_on_which_a_graph_fails_is_refused_for_good_and_harms_no_other(
 ) -> None:
     pack, (first, poison, last) = place(tmp_path)
     runner = PackRunner([pack], "ort-cpu", 1, EVERYTHING)
-    alone = [runner.run([data])[0] for data in (first, last)]
-    together = runner.run([first, poison, last])
+    alone = [answered(runner, [data])[0] for data in (first, last)]
+    together = answered(runner, [first, poison, last])
     assert all(isinstance(output, TaskOutput) for output in alone)
     assert answers(together) == [answers(alone)[0], UndecodableFrame, answers(alone)[1]]
     assert "do not send it again" in str(together[1])
@@ -112,7 +112,7 @@ def test_a_frame_on_which_a_graph_fails_is_refused_for_good_and_harms_no_other(
 @pytest.mark.parametrize("place", PLACES)
 def test_a_lone_frame_is_blamed_once_the_graphs_have_run_without_it(tmp_path: Path, place: Place) -> None:
     pack, (_, poison, _) = place(tmp_path)
-    assert answers(PackRunner([pack], "ort-cpu", 1, EVERYTHING).run([poison])) == [UndecodableFrame]
+    assert answers(answered(PackRunner([pack], "ort-cpu", 1, EVERYTHING), [poison])) == [UndecodableFrame]
 
 
 @pytest.mark.parametrize("part", ["decoder", "tail"])
@@ -120,12 +120,12 @@ def test_an_engine_that_runs_nothing_settles_no_frame(tmp_path: Path, part: str)
     pack = write(tmp_path, decoder_graph(), tail_graph())
     frames = encoded(pack)
     runner = PackRunner([pack], "ort-cpu", 1, EVERYTHING)
-    (room,) = runner._rooms.values()
+    (live,) = runner._live.values()
     if part == "decoder":
-        room.decoder._decoder = _Lost()  # type: ignore[assignment]
+        live.decoder._decoder = _Lost()  # type: ignore[assignment]
     else:
-        room.tail._session = _Lost()  # type: ignore[assignment]
-    assert answers(runner.run(frames)) == [GraphFailed] * 3
+        live.tail._session = _Lost()  # type: ignore[assignment]
+    assert answers(answered(runner, frames)) == [GraphFailed] * 3
 
 
 class _Lost:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cloud_helpers import answered
 from tiny_pack import contents, noise_canvas, prompt_tensors, tail_graph, three_tasks
 
 from cloud.packs import PackRunner
@@ -103,20 +104,20 @@ def test_both_prompts_are_served(runner: PackRunner, packs: tuple[Pack, Pack]) -
 
 def test_a_batch_answers_like_its_frames_alone(runner: PackRunner, frames: list[list[bytes]]) -> None:
     for own in frames:
-        together = runner.run(own)
-        alone = [runner.run([frame])[0] for frame in own]
+        together = answered(runner, own)
+        alone = [answered(runner, [frame])[0] for frame in own]
         assert [detections(output) for output in together] == [detections(output) for output in alone]
         assert all(detections(output) for output in alone)
 
 
 def test_a_frame_is_decoded_with_the_prompt_it_names(runner: PackRunner, frames: list[list[bytes]]) -> None:
-    first, second = (runner.admit(own[0]) for own in frames)
-    assert first.group != second.group
-    assert detections(runner.run(frames[0][:1])[0]) != detections(runner.run(frames[1][:1])[0])
+    with runner.admit(frames[0][0]) as first, runner.admit(frames[1][0]) as second:
+        assert first.group != second.group
+    assert detections(answered(runner, frames[0][:1])[0]) != detections(answered(runner, frames[1][:1])[0])
 
 
 def test_every_stage_is_timed(runner: PackRunner, frames: list[list[bytes]]) -> None:
-    (output,) = runner.run(frames[0][:1])
+    (output,) = answered(runner, frames[0][:1])
     assert isinstance(output, TaskOutput)
     assert set(output.stage_seconds) == {"entropy", "hyper", "decoder", "tail", "postprocess"}
     assert min(output.stage_seconds.values()) > 0
@@ -125,10 +126,10 @@ def test_every_stage_is_timed(runner: PackRunner, frames: list[list[bytes]]) -> 
 def test_a_bad_frame_in_a_batch_harms_itself_alone(runner: PackRunner, frames: list[list[bytes]]) -> None:
     good = parse(frames[0][1])
     forged = serialize(replace(good, y=good.y[:-4]))
-    outputs = runner.run([frames[0][0], forged, frames[0][2]])
+    outputs = answered(runner, [frames[0][0], forged, frames[0][2]])
     assert isinstance(outputs[1], CorruptBitstream)
-    assert detections(outputs[0]) == detections(runner.run([frames[0][0]])[0])
-    assert detections(outputs[2]) == detections(runner.run([frames[0][2]])[0])
+    assert detections(outputs[0]) == detections(answered(runner, [frames[0][0]])[0])
+    assert detections(outputs[2]) == detections(answered(runner, [frames[0][2]])[0])
 
 
 @pytest.mark.parametrize(
@@ -143,8 +144,8 @@ def test_frames_for_other_weights_are_not_admitted(
 ) -> None:
     good = parse(frames[0][0])
     stranger = serialize(replace(good, header=replace(good.header, **{field: bytes(8)})))
-    with pytest.raises(error, match=words):
-        runner.admit(stranger)
+    with pytest.raises(error, match=words), runner.admit(stranger):
+        pass
 
 
 @contextmanager
@@ -191,7 +192,7 @@ async def test_the_process_serves_both_packs_and_ends_cleanly_on_sigterm(
                     bitstream=own[0],
                 )
                 answer = await FeatureIngestStub(channel).Infer(InferRequest(frame=frame), timeout=PATIENCE_S)
-                expected = detections(runner.run(own[:1])[0])
+                expected = detections(answered(runner, own[:1])[0])
                 found = [(one.label, round(one.score, 4)) for one in answer.result.detections.items]
                 assert found == [one[:2] for one in expected]
         process.send_signal(signal.SIGTERM)
@@ -206,7 +207,10 @@ def test_the_pack_that_ships_is_served(default_pack: Pack) -> None:
         encoder.compress(noise_canvas(96, 128, seed), default_pack.prompt("detect"), 1.0, (96, 128)).data
         for seed in range(2)
     ]
-    together = served.run(own)
-    assert served.admit(own[0]) == served.admit(own[1])
-    assert [detections(output) for output in together] == [detections(served.run([one])[0]) for one in own]
+    together = answered(served, own)
+    with served.admit(own[0]) as first, served.admit(own[1]) as second:
+        assert (first.task, first.group) == (second.task, second.group)
+    assert [detections(output) for output in together] == [
+        detections(answered(served, [one])[0]) for one in own
+    ]
     assert all(0 <= score <= 1 for output in together for _, score, _, _ in detections(output))

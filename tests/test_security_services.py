@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -43,8 +43,9 @@ PATIENCE_S = 30.0
 class AnyPrompt(PlainRunner):
     """Sees a cat in every frame, whatever prompt it was made with."""
 
-    def admit(self, bitstream: bytes) -> Admission:
-        return Admission("detect", 0)
+    @contextmanager
+    def admit(self, bitstream: bytes) -> Iterator[Admission]:
+        yield Admission(bitstream, "detect", 0, self.run)
 
     def _one(self, bitstream: Bitstream) -> TaskOutput:
         cat = Detection("cat", 1, 0.5, Box(1.0, 2.0, 3.0, 4.0))

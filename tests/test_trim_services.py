@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from cloud_helpers import answered
 from edge_rig import edge_rig, picture
 from evaluation_rig import coco_files, write_detector, write_tar
 from prometheus_client import CollectorRegistry
@@ -128,7 +130,7 @@ def test_boxes_come_back_where_the_square_canvas_has_them(trimmed: Pack, runner:
     }
     on_square = decode_yolox(heads, EVERY_CELL.score_threshold).boxes
     for shape, canvas in SHAPES.items():
-        found = corners(runner.run([coded(trimmed, encoder, posted(shape))])[0])
+        found = corners(answered(runner, [coded(trimmed, encoder, posted(shape))])[0])
         wanted = boxes_to_source(on_square, FrameSize(*shape, SIDE, SIDE))
         assert len(found) == cells(canvas)
         apart = np.abs(found[:, None] - wanted[None]).max(axis=2)
@@ -138,7 +140,7 @@ def test_boxes_come_back_where_the_square_canvas_has_them(trimmed: Pack, runner:
 def test_masks_come_back_in_the_size_of_the_source(trimmed: Pack, runner: PackRunner) -> None:
     encoder = FeatureEncoder(trimmed, "ort-cpu")
     for shape in SHAPES:
-        (output,) = runner.run([coded(trimmed, encoder, posted(shape), "segment")])
+        (output,) = answered(runner, [coded(trimmed, encoder, posted(shape), "segment")])
         assert isinstance(output, TaskOutput)
         assert isinstance(output.answer, SegmentationResult)
         assert output.answer.class_map().shape == shape
@@ -147,18 +149,20 @@ def test_masks_come_back_in_the_size_of_the_source(trimmed: Pack, runner: PackRu
 def test_frames_of_every_shape_in_one_batch_are_answered_as_alone(trimmed: Pack, runner: PackRunner) -> None:
     encoder = FeatureEncoder(trimmed, "ort-cpu")
     frames = [coded(trimmed, encoder, posted(shape)) for shape in SHAPES]
-    for found, frame, shape in zip(runner.run(frames), frames, SHAPES, strict=True):
+    for found, frame, shape in zip(answered(runner, frames), frames, SHAPES, strict=True):
         assert isinstance(found, TaskOutput)
         assert (found.header.source_height, found.header.source_width) == shape
-        np.testing.assert_array_equal(corners(found), corners(runner.run([frame])[0]))
+        np.testing.assert_array_equal(corners(found), corners(answered(runner, [frame])[0]))
 
 
 def test_only_frames_of_one_canvas_share_a_batch(trimmed: Pack, runner: PackRunner) -> None:
     encoder = FeatureEncoder(trimmed, "ort-cpu")
-    four_three, phone, hd, again = (
-        runner.admit(coded(trimmed, encoder, posted(shape))).group
-        for shape in ((480, 640), (640, 360), (360, 640), (240, 320))
-    )
+    shapes = ((480, 640), (640, 360), (360, 640), (240, 320))
+    with ExitStack() as stack:
+        admitted = [
+            stack.enter_context(runner.admit(coded(trimmed, encoder, posted(shape)))) for shape in shapes
+        ]
+    four_three, phone, hd, again = (frame.group for frame in admitted)
     assert four_three == again
     assert len({four_three, phone, hd}) == 3
 
@@ -262,7 +266,7 @@ def test_the_shipped_detector_finds_the_same_on_a_trimmed_canvas(default_pack: P
         pack = as_shipped_but(default_pack, tmp_path / f"{trim}", trim)
         encoder = FeatureEncoder(pack, "ort-cpu")
         frames = [coded(pack, encoder, photo.read_bytes(), rate=2.0) for photo in packaged_photos()]
-        answers.append(PackRunner([pack], "ort-cpu", 1, limits).run(frames))
+        answers.append(answered(PackRunner([pack], "ort-cpu", 1, limits), frames))
     apart = []
     for square, trimmed in zip(*answers, strict=True):
         assert isinstance(square, TaskOutput)

@@ -104,18 +104,20 @@ class FeatureDecoder:
             raise result
         return result
 
-    def decompress_batch(self, batch: Sequence[bytes]) -> list[DecodedFeature | SplitcodecError]:
+    def decompress_batch(
+        self, batch: Sequence[bytes], leased: Prompt | None = None
+    ) -> list[DecodedFeature | SplitcodecError]:
         """Decodes several bitstreams; the answers have their order, and a bad frame's answer is its error.
 
         Frames of one prompt and one network size share the runs of the graphs; the bad ones do not harm the
-        others.
+        others. leased: a prompt that the caller holds, for the frames that name it; it may be retiring.
         """
         results: list[DecodedFeature | SplitcodecError | None] = [None] * len(batch)
         groups: dict[tuple[str, int, int], list[tuple[int, _Frame]]] = {}
         with ExitStack() as leases:
             for position, data in enumerate(batch):
                 try:
-                    frame = self._begin(data, leases)
+                    frame = self._begin(data, leased, leases)
                 except SplitcodecError as error:
                     results[position] = error
                 else:
@@ -126,7 +128,7 @@ class FeatureDecoder:
                     results[position] = outcome
         return [result for result in results if result is not None]
 
-    def _begin(self, data: bytes, leases: ExitStack) -> _Frame:
+    def _begin(self, data: bytes, leased: Prompt | None, leases: ExitStack) -> _Frame:
         """Parses, finds pack, prompt and rate, and decodes z."""
         clock = Stopwatch()
         with clock("entropy"):
@@ -137,7 +139,10 @@ class FeatureDecoder:
                     f"bitstream was made with codec {header.codec_digest.hex()}, this side holds "
                     f"{self.pack.wire_digest.hex()} (pack {self.pack.name}); deploy that pack or re-encode"
                 )
-            prompt = leases.enter_context(self.store.lease_digest(header.prompt_digest))
+            if leased is not None and leased.wire_digest == header.prompt_digest:
+                prompt = leased
+            else:
+                prompt = leases.enter_context(self.store.lease_digest(header.prompt_digest))
             at = prompt.rate_inputs(header.rate_fixed)
             cells = [-(-side // 64) for side in (header.network_height, header.network_width)]
             shape = (self.pack.manifest.codec.hyper_channels, cells[0], cells[1])

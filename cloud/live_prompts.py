@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from cloud.runner import ServedPrompt, TaskOutput
+from cloud.blame import answer_each
+from cloud.runner import PromptKey, ServedPrompt, TaskOutput
 from cloud.tails import TaskTail
 from splitcodec.codec import DecodedFeature, FeatureDecoder
 from splitcodec.errors import GraphFailed, InvalidManifest, InvalidPrompt, SplitcodecError
@@ -16,7 +18,7 @@ from splitcodec.tasks import ResultLimits
 
 
 @dataclass(frozen=True, eq=False)
-class TaskRoom:
+class LivePrompt:
     """`source` is the pack that the prompt came with; None if it was published."""
 
     pack_name: str
@@ -32,13 +34,25 @@ class TaskRoom:
         return self.prompt.task
 
     @property
-    def key(self) -> tuple[bytes, bytes]:
-        """Codec and prompt digest, 8 bytes each, as in a bitstream header."""
+    def key(self) -> PromptKey:
+        """Names it in bitstream headers."""
         return self.decoder.pack.wire_digest, self.prompt.wire_digest
 
+    def lease(self) -> AbstractContextManager[Prompt]:
+        """Keep the prompt until the block ends. UnknownPrompt if it is retired."""
+        return self.decoder.store.lease_digest(self.prompt.wire_digest)
+
+    def run(self, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
+        """Decode frames that lease this prompt, run the tail once for all, and postprocess each.
+
+        A bad frame's answer is its own error: UndecodableFrame if the graphs fail on that frame alone,
+        GraphFailed if they fail on any.
+        """
+        return answer_each(self.answer, bitstreams, lambda _: self.probe())
+
     def answer(self, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
-        """Decode frames of this prompt and run the tail once for all; a graph fails all that share it."""
-        decoded = self.decoder.decompress_batch(bitstreams)
+        """As `run`, but a graph that fails fails all that share it."""
+        decoded = self.decoder.decompress_batch(bitstreams, self.prompt)
         sound = [frame for frame in decoded if isinstance(frame, DecodedFeature)]
         outputs = iter(self.tail.answer(sound))
         return [next(outputs) if isinstance(frame, DecodedFeature) else frame for frame in decoded]
@@ -66,23 +80,23 @@ class TaskRoom:
         )
 
 
-def pack_room(
+def pack_prompt(
     pack: Pack, task: str, decoder: FeatureDecoder, engine: str, threads: int, limits: ResultLimits
-) -> TaskRoom:
-    """The room of a pack's own prompt, after an empty feature went through its tail and postprocess.
+) -> LivePrompt:
+    """A pack's own prompt, after an empty feature went through its tail and postprocess.
 
     GraphFailed, InvalidManifest, PackDamaged: the service does not start, rather than fail at a frame.
     """
     section = pack.task(task)
     tail = TaskTail(task, section, pack.tail_bytes(task), engine, threads, limits)
     tail.probe(pack.manifest.codec.feature_channels)
-    return TaskRoom(pack.name, section, pack.prompt(task), decoder, tail, pack)
+    return LivePrompt(pack.name, section, pack.prompt(task), decoder, tail, pack)
 
 
-def published_room(
+def published_prompt(
     pack: PromptPack, decoder: FeatureDecoder, engine: str, threads: int, limits: ResultLimits
-) -> TaskRoom:
-    """The room of a prompt pack, after an empty feature went through tail and postprocess.
+) -> LivePrompt:
+    """The prompt of a prompt pack, after an empty feature went through tail and postprocess.
 
     InvalidPrompt: the tail does not open or run, or its outputs are not what the postprocess reads.
     """
@@ -95,4 +109,4 @@ def published_room(
         raise InvalidPrompt(
             f"prompt {digest} of task {manifest.task} does not run here ({error}); the prompts in use stay"
         ) from error
-    return TaskRoom(manifest.pack, manifest.section, pack.prompt, decoder, tail, None)
+    return LivePrompt(manifest.pack, manifest.section, pack.prompt, decoder, tail, None)
