@@ -18,7 +18,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from pydantic_settings.exceptions import SettingsError as SourceError
+from pydantic_settings import SettingsError as SourceError
 
 from splitcodec import __version__
 from splitcodec.errors import SettingsError
