@@ -88,7 +88,7 @@ def pack_verify(
     ] = None,
 ) -> None:
     """Check the signature and every file of a pack, and that this machine computes its exact branch."""
-    from splitcodec.codec.exact import ScaleGraph
+    from splitcodec.codec.exact import ExactScale
     from splitcodec.packs import load_pack
 
     if keys is not None:
@@ -96,7 +96,7 @@ def pack_verify(
         if signer.kind == "prompt":  # its tensors and tail are checked where its codec is
             return
     loaded = load_pack(pack)
-    scale = ScaleGraph(loaded, threads=1)
+    scale = ExactScale(loaded, threads=1)
     for task in loaded.tasks:
         scale.verify(loaded.prompt(task))
     typer.echo(

@@ -129,12 +129,12 @@ def test_export_fits_tables_and_both_sides_use_them(
 @pytest.mark.slow
 def test_bytes_of_the_shipped_prompt_are_the_entropy_of_its_tables() -> None:
     """Within 1 % and 32 bytes, at every rate point, on a photo it was not fitted to."""
-    from splitcodec.codec.exact import ScaleGraph
+    from splitcodec.codec.exact import ExactScale
     from splitcodec.entropy import decode_hyper, decode_symbols
 
     data = pytest.importorskip("skimage.data", reason="the photo comes with scikit-image")
     pack = load_pack("default")
-    prompt, encoder, scale = pack.prompt("detect"), FeatureEncoder(pack, "ort-cpu"), ScaleGraph(pack, 1)
+    prompt, encoder, scale = pack.prompt("detect"), FeatureEncoder(pack, "ort-cpu"), ExactScale(pack, 1)
     canvas = np.ascontiguousarray(data.coffee()[:384, :576])
     tables, gaussian = pack.tables_of(prompt), pack.tables
     own, other = 0.0, 0.0

@@ -21,7 +21,7 @@ from training_rig import (
 
 from splitcodec.bitstream import MAX_HEADER_BYTES, parse
 from splitcodec.codec import FeatureEncoder
-from splitcodec.codec.exact import ScaleGraph as RuntimeScale
+from splitcodec.codec.exact import ExactScale
 from splitcodec.entropy import CDF_BITS, Z_MAX, decode_hyper, decode_symbols
 from splitcodec.errors import ExportMismatch
 from splitcodec.export import graphs as exported
@@ -227,7 +227,7 @@ def test_real_bytes_are_the_likelihood_within_one_percent(
     h, w = size[0] // 16, size[1] // 16
     shape = (TINY.hyper_channels, -(-h // 4), -(-w // 4))
     z = decode_hyper(stream.z, shape, at.z_counts)
-    index = RuntimeScale(pack, 1).run(z[None].astype(np.float32), at.rate_shift, prompt, *size)[0]
+    index = ExactScale(pack, 1).run(z[None].astype(np.float32), at.rate_shift, prompt, *size)[0]
     y = decode_symbols(stream.y, index, pack.tables)
     assert len(np.unique(y)) > 5
     assert len(np.unique(z)) > 2

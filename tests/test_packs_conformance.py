@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from safetensors import safe_open
 from training_rig import THIRD_PARTY
 
-from splitcodec.codec.exact import ScaleGraph, open_graph
+from splitcodec.codec.exact import ExactScale, open_graph
 from splitcodec.models.sizes import NANO
 from splitcodec.models.transforms import Analysis
 from splitcodec.packs import Pack, load_pack
@@ -49,7 +49,7 @@ def found(task: str) -> dict[str, Array]:
     image = stated()["image"].astype(np.float32)
     y = run(pack, "head", task, image=image, gain_y=at.gain_y)["y"]
     z = run(pack, "hyper_encoder", task, y=y, gain_z=at.gain_z)["z_symbols"]
-    index = ScaleGraph(pack, 1).run(z, at.rate_shift, prompt, 128, 128)
+    index = ExactScale(pack, 1).run(z, at.rate_shift, prompt, 128, 128)
     limit = pack.tables_of(prompt).limit.astype(np.float32)[index]
     inputs = {"z_symbols": z, "gain_z_inv": at.gain_z_inv}
     symbols = run(pack, "quantizer", task, y=y, symbol_limit=limit, **inputs)["symbols"]

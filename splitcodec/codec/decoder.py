@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from splitcodec.bitstream import SIZE_MULTIPLE, Bitstream, Header, parse
 from splitcodec.codec.clock import Stopwatch, shared
-from splitcodec.codec.exact import ScaleGraph, open_graph
+from splitcodec.codec.exact import ExactScale, open_graph
 from splitcodec.entropy import decode_hyper, decode_symbols, sigma_crc
 from splitcodec.errors import PackMismatch, SigmaIndexMismatch, SplitcodecError
 from splitcodec.packs import Pack
@@ -67,7 +67,7 @@ class FeatureDecoder:
         """
         self.pack = pack
         self.store = PromptStore(pack.prompts.values()) if store is None else store
-        self._scale = ScaleGraph(pack, threads)
+        self._scale = ExactScale(pack, threads)
         self._decoder = open_graph(pack, "decoder", engine, threads)
         for prompt in pack.prompts.values():
             self._scale.verify(prompt)

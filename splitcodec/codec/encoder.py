@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from splitcodec.bitstream import MAX_NETWORK_SIDE, SIZE_MULTIPLE, Bitstream, Header, serialize
 from splitcodec.codec.clock import Stopwatch
-from splitcodec.codec.exact import ScaleGraph, open_graph
+from splitcodec.codec.exact import ExactScale, open_graph
 from splitcodec.entropy import encode_hyper, encode_symbols, sigma_crc
 from splitcodec.errors import FrameTooLarge, GraphFailed, UnsupportedFrame
 from splitcodec.packs import Pack
@@ -58,7 +58,7 @@ class FeatureEncoder:
         SigmaIndexMismatch.
         """
         self.pack = pack
-        self._scale = ScaleGraph(pack, threads)
+        self._scale = ExactScale(pack, threads)
         self._head = open_graph(pack, "head", engine, threads)
         self._hyper = open_graph(pack, "hyper_encoder", engine, threads)
         self._quantizer = open_graph(pack, "quantizer", engine, threads)

@@ -16,7 +16,7 @@ from splitcodec.runtime import Session, open_session
 Array = NDArray[Any]
 
 
-class ScaleGraph:
+class ExactScale:
     """The scale graph of a pack, on ONNX Runtime's CPU whatever engine runs the other graphs."""
 
     def __init__(self, pack: Pack, threads: int) -> None:
