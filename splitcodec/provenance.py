@@ -14,7 +14,7 @@ MEASURED_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "pillow", "simpl
 
 
 @dataclass(frozen=True)
-class Provenance:
+class RunOrigin:
     """Where and with what a measurement ran.
 
     commit: the source tree's commit, `+changes` appended if it had uncommitted ones, or `splitcodec X.Y.Z`
@@ -29,9 +29,9 @@ class Provenance:
     packages: dict[str, str]
 
 
-def provenance() -> Provenance:
+def run_origin() -> RunOrigin:
     """Of this process, now."""
-    return Provenance(
+    return RunOrigin(
         commit=_commit(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         cpu=cpu_name(),

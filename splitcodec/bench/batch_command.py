@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from splitcodec.extras import needing
 from splitcodec.packs import Pack, load_pack
-from splitcodec.provenance import Provenance, provenance
+from splitcodec.provenance import RunOrigin, run_origin
 from splitcodec.runtime import Session, open_session
 
 REPORT_VERSION: Final = 1
@@ -48,7 +48,7 @@ class BatchReport:
     threads: int
     height: int
     width: int
-    provenance: Provenance
+    provenance: RunOrigin
     rows: Sequence[BatchRow]
 
 
@@ -99,7 +99,7 @@ def measure(pack: Pack, threads: int, repeats: int) -> BatchReport:
         threads,
         convention.height,
         convention.width,
-        provenance(),
+        run_origin(),
         rows,
     )
 

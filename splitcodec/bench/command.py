@@ -31,7 +31,7 @@ from splitcodec.bench.spool_command import spool_command
 from splitcodec.bench.swap_command import swap_command
 from splitcodec.launch import Services, running_services
 from splitcodec.packs import Pack, load_pack
-from splitcodec.provenance import Provenance, provenance
+from splitcodec.provenance import RunOrigin, run_origin
 
 REPORT_VERSION = 1
 MAX_PHOTOS = 200
@@ -60,7 +60,7 @@ class BenchReport:
     data: str
     rate: float | None
     photos: int
-    provenance: Provenance
+    provenance: RunOrigin
     latency: Latency
     edge: ServiceCost
     cloud: ServiceCost
@@ -186,7 +186,7 @@ def _report(
         data=options.data.name,
         rate=options.rate,
         photos=len(photos),
-        provenance=provenance(),
+        provenance=run_origin(),
         latency=latency,
         edge=ServiceCost(round(edge.start_s, 3), edge.resident_bytes(), edge.peak_bytes(), edge_growth),
         cloud=ServiceCost(round(cloud.start_s, 3), cloud.resident_bytes(), cloud.peak_bytes(), cloud_growth),

@@ -28,7 +28,7 @@ from splitcodec.bench.latency import EdgeConnection, MemorySample, sample_memory
 from splitcodec.bench.photos import PostedPhoto, read_photos
 from splitcodec.launch import Service, Services, running_services
 from splitcodec.packs import load_pack
-from splitcodec.provenance import Provenance, provenance
+from splitcodec.provenance import RunOrigin, run_origin
 from splitcodec.sample_photos import packaged_photos
 
 REPORT_VERSION: Final = 1
@@ -67,7 +67,7 @@ class MemoryReport:
     frames: int
     settled_from: int
     seconds: float
-    provenance: Provenance
+    provenance: RunOrigin
     edge: MemoryTrend
     cloud: MemoryTrend
     samples: Sequence[MemorySample]
@@ -88,7 +88,7 @@ def memory_command(
     loaded = load_pack(pack)
     chosen = loaded.prompt(task or loaded.tasks[0]).task
     photos = sample_jpegs() if data is None else read_photos(data, MAX_PHOTOS)
-    started_from, options = provenance(), ["--task", chosen, "--frames", str(frames)]
+    started_from, options = run_origin(), ["--task", chosen, "--frames", str(frames)]
     options += ["--settled-from", str(settled_from)]
     options += ["--data", data.name] if data is not None else []
     options += ["--pack", Path(pack).name] if pack != "default" else []

@@ -23,7 +23,7 @@ from splitcodec.errors import UnknownTask
 from splitcodec.frame import read_picture, to_canvas
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.rates import rate_points
-from splitcodec.provenance import Provenance, provenance
+from splitcodec.provenance import RunOrigin, run_origin
 from splitcodec.rate_control import BytesModel, Goal, RateController
 from splitcodec.sample_photos import packaged_photos
 
@@ -42,7 +42,7 @@ class RateReport:
     target_kbps: float
     fps: float
     policy: str
-    provenance: Provenance
+    provenance: RunOrigin
     figures: RateFigures
     frames: Sequence[CodedFrame]
 
@@ -96,7 +96,7 @@ def rate_control_command(
         target,
         fps,
         over_target,
-        provenance(),
+        run_origin(),
         figures(frames, link, 1000 * target, fps, over_target == "thin"),
         frames,
     )

@@ -16,7 +16,7 @@ from splitcodec.bench.photos import CONTENT_TYPES, PostedPhoto, read_photos
 from splitcodec.bench.serve_load import COMPUTING, CallTimes, Load, encode_photos, quantile_ms, send
 from splitcodec.launch import start_service
 from splitcodec.packs import load_pack
-from splitcodec.provenance import Provenance, provenance, usable_cores
+from splitcodec.provenance import RunOrigin, run_origin, usable_cores
 from splitcodec.sample_photos import packaged_photos
 
 REPORT_VERSION = 1
@@ -66,7 +66,7 @@ class ServeReport:
     frames: int
     bytes_per_frame: float
     same_answers: bool
-    provenance: Provenance
+    provenance: RunOrigin
     figures: Sequence[ServeFigures]
 
 
@@ -105,7 +105,7 @@ def serve_command(
         frames=frames,
         bytes_per_frame=sum(map(len, bitstreams)) / len(bitstreams),
         same_answers=len({frozenset(call.digest for call in _calls(run)) for run in runs}) == 1,
-        provenance=provenance(),
+        provenance=run_origin(),
         figures=[figures(run, overhead) for run in runs],
     )
     if json is not None:

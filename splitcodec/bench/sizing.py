@@ -17,7 +17,7 @@ from splitcodec.frame import read_canvas
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.schema import TAIL_INPUT
 from splitcodec.prompts import Prompt
-from splitcodec.provenance import Provenance, provenance
+from splitcodec.provenance import RunOrigin, run_origin
 from splitcodec.runtime import Session, open_session
 from splitcodec.sample_photos import packaged_photos
 
@@ -47,7 +47,7 @@ class SizingReport:
     pack: str
     codec_digest: str
     photos: int
-    provenance: Provenance
+    provenance: RunOrigin
     rows: Sequence[SizingRow]
 
 
@@ -93,7 +93,7 @@ def sizing_command(
         loaded.name,
         loaded.codec_digest,
         len(photos),
-        provenance(),
+        run_origin(),
         rows,
     )
     if json is not None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from splitcodec.errors import RuntimeUnavailable
-from splitcodec.provenance import provenance
+from splitcodec.provenance import run_origin
 
 REPORT_VERSION = 1
 
@@ -43,7 +43,7 @@ def spool_command(
             f"the spool could not be measured in {place}: {said[0]}; choose another --folder"
         )
     figures = jsonlib.loads(done.stdout)
-    report = {"report_version": REPORT_VERSION, "provenance": asdict(provenance()), "figures": figures}
+    report = {"report_version": REPORT_VERSION, "provenance": asdict(run_origin()), "figures": figures}
     text = jsonlib.dumps(report, indent=2)
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)

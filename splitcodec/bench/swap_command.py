@@ -23,7 +23,7 @@ from splitcodec.bench.swap_run import EdgeClient, SwapRun, post_and_swap, post_w
 from splitcodec.errors import UnknownTask
 from splitcodec.launch import Services, running_services
 from splitcodec.packs import Pack, load_pack
-from splitcodec.provenance import Provenance, provenance
+from splitcodec.provenance import RunOrigin, run_origin
 
 REPORT_VERSION: Final = 1
 MAX_BLOCKS: Final = 40
@@ -63,7 +63,7 @@ class SwapReport:
     swaps: int
     frames_answered: int
     seconds: float
-    provenance: Provenance
+    provenance: RunOrigin
     faults: Faults
     swap: Percentiles
     frames: Percentiles
@@ -202,7 +202,7 @@ def _report(
         swaps=len(run.counted),
         frames_answered=len(answers),
         seconds=round(max(one.ended for one in answers) - answers[0].started, 3),
-        provenance=provenance(),
+        provenance=run_origin(),
         faults=found,
         swap=percentiles([swap.ended - swap.started for swap in run.counted]),
         frames=under,

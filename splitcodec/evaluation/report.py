@@ -9,7 +9,7 @@ from pathlib import Path
 
 from splitcodec.evaluation.bd_rate import BdRate
 from splitcodec.evaluation.rows import EqualAccuracy, Row
-from splitcodec.provenance import Provenance
+from splitcodec.provenance import RunOrigin
 
 REPORT_VERSION = 2
 
@@ -73,7 +73,7 @@ class Report:
     report_version: int
     command: str
     pack: PackUnderTest
-    provenance: Provenance
+    provenance: RunOrigin
     seconds: float
     tasks: Sequence[TaskReport]
 

@@ -36,7 +36,7 @@ from splitcodec.evaluation.systems import TEACHER_INPUTS, AnchorSystem, System, 
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.convention import InputConvention
 from splitcodec.packs.schema import TaskSection
-from splitcodec.provenance import provenance
+from splitcodec.provenance import run_origin
 
 RATE_STEP = 0.5  # by default every trained rate point and the middle between neighbours
 HASH_BLOCK = 1 << 20
@@ -93,7 +93,7 @@ def evaluate(options: EvalOptions, progress: Progress) -> Report:
         report_version=REPORT_VERSION,
         command=command_line(options),
         pack=PackUnderTest(pack.name, pack.codec_digest, options.engine),
-        provenance=provenance(),
+        provenance=run_origin(),
         seconds=round(time.monotonic() - started, 1),
         tasks=tasks,
     )
