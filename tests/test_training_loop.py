@@ -17,7 +17,7 @@ from splitcodec.errors import TrainingError
 from splitcodec.models.sizes import SIZES
 from splitcodec.training import loop
 from splitcodec.training.checkpoint import (
-    Progress,
+    TrainingProgress,
     load_modules,
     module_names,
     save_checkpoint,
@@ -47,11 +47,11 @@ def test_learning_rate_starts_low_peaks_and_ends_at_two_percent() -> None:
 
 
 def test_rate_term_is_warmed_up_from_two_percent_to_full(tmp_path: Path) -> None:
-    schedule = Schedule(run_in(tmp_path, warm_up_share=0.4), Progress(0, 0.0))
+    schedule = Schedule(run_in(tmp_path, warm_up_share=0.4), TrainingProgress(0, 0.0))
     assert schedule.rate_term(0.0) == pytest.approx(0.02)
     assert schedule.rate_term(0.2) == pytest.approx(0.51)
     assert [schedule.rate_term(p) for p in (0.4, 0.7, 1.0)] == pytest.approx([1.0, 1.0, 1.0])
-    other = Schedule(run_in(tmp_path, warm_up_share=0.4, warm_up_from=0.1), Progress(0, 0.0))
+    other = Schedule(run_in(tmp_path, warm_up_share=0.4, warm_up_from=0.1), TrainingProgress(0, 0.0))
     assert [other.rate_term(p) for p in (0.0, 0.2, 1.0)] == pytest.approx([0.1, 0.55, 1.0])
 
 
@@ -60,7 +60,7 @@ def test_progress_is_the_larger_share_of_steps_and_minutes(
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
-    schedule = Schedule(run_in(tmp_path, steps=100, max_minutes=10.0), Progress(20, 120.0))
+    schedule = Schedule(run_in(tmp_path, steps=100, max_minutes=10.0), TrainingProgress(20, 120.0))
     assert schedule.progress(20) == pytest.approx(0.2)  # 2 of 10 minutes, 20 of 100 steps
     now[0] += 180.0
     assert schedule.seconds == 300.0
@@ -263,7 +263,7 @@ def test_weights_that_cannot_be_read_are_named(tmp_path: Path, fault: str) -> No
 def saved_pair(folder: Path) -> tuple[Path, nn.Module]:
     module = nn.Linear(2, 3)
     path = folder / "file.safetensors"
-    save_checkpoint(path, {"net": module}, None, [], Progress(5, 1.5))
+    save_checkpoint(path, {"net": module}, None, [], TrainingProgress(5, 1.5))
     return path, module
 
 

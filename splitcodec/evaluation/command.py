@@ -10,7 +10,7 @@ from splitcodec.errors import SettingsError
 
 if TYPE_CHECKING:
     from splitcodec.evaluation.report import Report
-    from splitcodec.evaluation.run import Progress
+    from splitcodec.evaluation.run import EvaluationProgress
 
 NEEDED = ("pycocotools", "av", "matplotlib", "bjontegaard", "scipy", "tqdm")
 
@@ -107,13 +107,13 @@ def _print_comparison(reports: list[Path]) -> None:
     typer.echo("\n".join(compare_reports(reports)))
 
 
-def _bar() -> "Progress":
+def _bar() -> "EvaluationProgress":
     """On stderr."""
     from tqdm import tqdm
 
-    from splitcodec.evaluation.run import Progress
+    from splitcodec.evaluation.run import EvaluationProgress
 
-    class Bar(Progress):
+    class Bar(EvaluationProgress):
         def begin(self, task: str, steps: int) -> None:
             self._bar = tqdm(total=steps, unit="frame", desc=task, smoothing=0.05)
 

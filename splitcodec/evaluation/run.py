@@ -71,7 +71,7 @@ class EvalOptions:
     shuffle_maps: bool = False
 
 
-class Progress:
+class EvaluationProgress:
     """Told how many steps there will be, then of each; the default tells nobody."""
 
     def begin(self, task: str, steps: int) -> None:
@@ -81,7 +81,7 @@ class Progress:
         """After each step."""
 
 
-def evaluate(options: EvalOptions, progress: Progress) -> Report:
+def evaluate(options: EvalOptions, progress: EvaluationProgress) -> Report:
     """Measure, for each task, the teacher, the pack's codec and (if asked) the picture codecs."""
     started = time.monotonic()
     pack = load_pack(options.pack)
@@ -194,7 +194,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _evaluate_task(
-    options: EvalOptions, pack: Pack, task: str, pictures: Sequence[Anchor], progress: Progress
+    options: EvalOptions, pack: Pack, task: str, pictures: Sequence[Anchor], progress: EvaluationProgress
 ) -> TaskReport:
     section = pack.task(task)
     data, teacher_file = _of(options.data, task), _of(options.teachers, task)

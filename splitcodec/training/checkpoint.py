@@ -22,7 +22,7 @@ from splitcodec.training.origin import Origin, parse_origin
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Finished steps and the seconds they took."""
 
     steps: int
@@ -34,7 +34,7 @@ def save_checkpoint(
     modules: dict[str, nn.Module],
     optimiser: torch.optim.Adam | None,
     average: list[Tensor],
-    done: Progress,
+    done: TrainingProgress,
     origin: Origin | None = None,
 ) -> None:
     """Write weights, Adam moments and the weight average atomically (a killed run keeps its last file).
@@ -97,11 +97,11 @@ def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
 
 def resume(
     path: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Adam, parameters: list[nn.Parameter]
-) -> tuple[list[Tensor], Progress]:
+) -> tuple[list[Tensor], TrainingProgress]:
     """Weights and optimiser as they were -> the weight average and what is done. See `check_origin` first."""
     load_modules(path, modules)
     metadata = _metadata(path)
-    done = Progress(int(json.loads(metadata["steps"])), float(json.loads(metadata["seconds"])))
+    done = TrainingProgress(int(json.loads(metadata["steps"])), float(json.loads(metadata["seconds"])))
     tensors = load_file(str(path))
     for i, parameter in enumerate(parameters):
         if f"adam/{i}/mean" in tensors:

@@ -18,7 +18,7 @@ from splitcodec.errors import TrainingError
 from splitcodec.models.prompts import TaskPrompt
 from splitcodec.models.sizes import SIZES
 from splitcodec.models.transforms import FeatureAdapter
-from splitcodec.training.checkpoint import Progress, save_checkpoint
+from splitcodec.training.checkpoint import TrainingProgress, save_checkpoint
 from splitcodec.training.codec_run import CodecParts, build_parts
 from splitcodec.training.conformance import ConformanceParts, check_conformance
 from splitcodec.training.history import RunSummary, read_summary, write_summary
@@ -181,7 +181,7 @@ def _write(
 ) -> None:
     steps = int(metadata.get("steps", "0"))
     folder.mkdir(parents=True, exist_ok=True)
-    done = Progress(steps, notes.seconds)
+    done = TrainingProgress(steps, notes.seconds)
     save_checkpoint(folder / "final.safetensors", modules, None, [], done)
     summary = RunSummary(
         recipe=notes.recipe,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from splitcodec.errors import TrainingError
 from splitcodec.provenance import cpu_name
-from splitcodec.training.checkpoint import Progress, check_origin, resume, save_checkpoint
+from splitcodec.training.checkpoint import TrainingProgress, check_origin, resume, save_checkpoint
 from splitcodec.training.cost import StepClock, StepCost
 from splitcodec.training.history import RunSummary, read_summary, write_summary
 from splitcodec.training.origin import Origin
@@ -64,7 +64,7 @@ class Run:
 class Schedule:
     """Progress 0..1 from steps, or from minutes when the run is bounded by time."""
 
-    def __init__(self, run: Run, done: Progress) -> None:
+    def __init__(self, run: Run, done: TrainingProgress) -> None:
         self._run, self._earlier, self._begin = run, done.seconds, time.monotonic()
 
     @property
@@ -104,7 +104,7 @@ class Trainer:
         state = [value for module in modules.values() for value in module.state_dict().values()]
         self._ranks.copy_first(state)
         self._average = [p.detach().clone() for p in self._parameters]
-        self._done = Progress(0, 0.0)
+        self._done = TrainingProgress(0, 0.0)
         self._clock = StepClock()
         if run.checkpoint.exists():
             if run.origin is not None:
@@ -135,13 +135,13 @@ class Trainer:
                 bar.update(1)
                 self._clock.tick()
                 if first and time.monotonic() - saved > SAVE_EVERY_S:
-                    self._save(Progress(step, schedule.seconds))
+                    self._save(TrainingProgress(step, schedule.seconds))
                     saved = time.monotonic()
                 if check is not None and self._run.epoch and step % self._run.epoch == 0:
                     before, best = best, self._checked(check, step, best)
                     if best >= before:
                         break
-        self._finish(Progress(step, schedule.seconds))
+        self._finish(TrainingProgress(step, schedule.seconds))
 
     def _checked(self, check: Callable[[], float], step: int, best: float) -> float:
         """The loss on pictures held out, the same for every process."""
@@ -182,11 +182,11 @@ class Trainer:
             torch._foreach_lerp_(self._average, self._parameters, 1.0 - decay)
         return result
 
-    def _save(self, done: Progress) -> None:
+    def _save(self, done: TrainingProgress) -> None:
         run = self._run
         save_checkpoint(run.checkpoint, self._modules, self._optimiser, self._average, done, run.origin)
 
-    def _finish(self, done: Progress) -> None:
+    def _finish(self, done: TrainingProgress) -> None:
         cost = self._clock.cost()
         first = self._ranks.is_first
         if first:
@@ -200,7 +200,7 @@ class Trainer:
             tqdm.write(f"{self._run.recipe}: {done.steps} steps" + (f", {cost}" if cost else ""))
         self._ranks.first_says(0.0, self._parameters[0].device)  # nobody leaves before the files are there
 
-    def _summary(self, done: Progress, cost: StepCost | None) -> RunSummary:
+    def _summary(self, done: TrainingProgress, cost: StepCost | None) -> RunSummary:
         machine = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
         count = self._ranks.count
         return RunSummary(

@@ -15,7 +15,7 @@ from splitcodec.models.sizes import SIZES
 from splitcodec.models.transforms import FeatureAdapter
 from splitcodec.provenance import cpu_name
 from splitcodec.training.adapter_start import fit_adapter
-from splitcodec.training.checkpoint import Progress, save_checkpoint
+from splitcodec.training.checkpoint import TrainingProgress, save_checkpoint
 from splitcodec.training.codec_run import build_parts
 from splitcodec.training.crops import new_crops
 from splitcodec.training.history import RunSummary, write_summary
@@ -51,7 +51,7 @@ def write_start(
         modules[f"adapter_{task}"] = adapter
     folder.mkdir(parents=True, exist_ok=True)
     seconds = round(time.monotonic() - began, 1)
-    save_checkpoint(folder / "final.safetensors", modules, None, [], Progress(0, seconds))
+    save_checkpoint(folder / "final.safetensors", modules, None, [], TrainingProgress(0, seconds))
     machine = f"{torch.get_num_threads()} threads of {cpu_name()}"
     summary = RunSummary(
         recipe=START, seed=recipe.seed, steps=0, batch=recipe.batch, seconds=seconds, machine=machine
