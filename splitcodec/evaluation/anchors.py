@@ -10,12 +10,10 @@ from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from splitcodec.errors import RuntimeUnavailable
-
-Picture = NDArray[np.uint8]
+from splitcodec.frame import RGB
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class CodedPicture:
     """num_bytes: size of the whole file or bitstream; picture: [h, w, 3] uint8 RGB decoded from it."""
 
     num_bytes: int
-    picture: Picture
+    picture: RGB
 
 
 class Anchor(Protocol):
@@ -44,7 +42,7 @@ class Anchor(Protocol):
         """The qualities to measure, smallest rate first."""
         ...
 
-    def round_trip(self, picture: Picture, quality: int) -> CodedPicture:
+    def round_trip(self, picture: RGB, quality: int) -> CodedPicture:
         """Code and decode a [h, w, 3] uint8 RGB picture."""
         ...
 
@@ -62,7 +60,7 @@ class PillowAnchor:
         """Save options of Pillow."""
         return "Pillow " + " ".join(f"{key}={value}" for key, value in self.options)
 
-    def round_trip(self, picture: Picture, quality: int) -> CodedPicture:
+    def round_trip(self, picture: RGB, quality: int) -> CodedPicture:
         """Code and decode a [h, w, 3] uint8 RGB picture; RuntimeUnavailable if Pillow lacks the format."""
         buffer = io.BytesIO()
         try:
@@ -91,7 +89,7 @@ class HevcAnchor:
         """How x265 is set."""
         return f"libx265 preset={self.preset} yuv420p, one intra frame, quality is the CRF, no info SEI"
 
-    def round_trip(self, picture: Picture, quality: int) -> CodedPicture:
+    def round_trip(self, picture: RGB, quality: int) -> CodedPicture:
         """Code and decode a [h, w, 3] uint8 RGB picture; odd sides are padded by one and cropped again."""
         import av
 
@@ -110,13 +108,13 @@ class HevcAnchor:
         return CodedPicture(len(bitstream), decode_video("hevc", bitstream)[:height, :width])
 
 
-def with_even_sides(picture: Picture) -> Picture:
+def with_even_sides(picture: RGB) -> RGB:
     """[h, w, 3] -> the same with odd sides padded by one, as 4:2:0 needs it; the edge is repeated."""
     height, width = picture.shape[:2]
     return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
-def decode_video(codec: str, bitstream: bytes) -> Picture:
+def decode_video(codec: str, bitstream: bytes) -> RGB:
     """The first picture of a raw bitstream, [h, w, 3] uint8 RGB."""
     import av
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splitcodec.errors import RuntimeUnavailable
-from splitcodec.evaluation.anchors import CodedPicture, Picture, decode_video, with_even_sides
+from splitcodec.evaluation.anchors import CodedPicture, decode_video, with_even_sides
+from splitcodec.frame import RGB
 
 FFMPEG_VARIABLE = "SPLITCODEC_FFMPEG"
 ENCODER = "libvvenc"
@@ -39,7 +40,7 @@ class VvcAnchor:
             f"adaptation as by default; {self.version}"
         )
 
-    def round_trip(self, picture: Picture, quality: int) -> CodedPicture:
+    def round_trip(self, picture: RGB, quality: int) -> CodedPicture:
         """Code and decode a [h, w, 3] uint8 RGB picture; RuntimeUnavailable if the encoder fails."""
         height, width = picture.shape[:2]
         padded = with_even_sides(picture)
