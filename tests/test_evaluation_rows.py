@@ -13,7 +13,7 @@ from splitcodec.errors import RateOutOfRange, SettingsError
 from splitcodec.evaluation.average_precision import FoundBoxes
 from splitcodec.evaluation.bd_rate import CurvePoint
 from splitcodec.evaluation.dataset import Category, Dataset, GroundTruth, Photo
-from splitcodec.evaluation.detection import DetectionJudge
+from splitcodec.evaluation.detection import DetectionScorer
 from splitcodec.evaluation.measure import Record
 from splitcodec.evaluation.plot import OTHER_STYLE, PANEL, STYLES, draw_curves
 from splitcodec.evaluation.report import Convention, FileUnderTest, TaskReport, describe, table, write_csv
@@ -36,8 +36,8 @@ class OneBoxEach(Dataset):
         self.categories = (Category(1, "cat"),)
 
 
-def judge() -> DetectionJudge:
-    return DetectionJudge(OneBoxEach(), ["cat"])
+def scorer() -> DetectionScorer:
+    return DetectionScorer(OneBoxEach(), ["cat"])
 
 
 def record(codec: str, rate: float | None, hits: int, num_bytes: list[int]) -> Record[FoundBoxes]:
@@ -66,7 +66,7 @@ def report_of(task: str, metric: str, rows: list[Row]) -> TaskReport:
 def test_bytes_and_bits_per_original_pixel() -> None:
     sizes = list(range(100, 100 + PHOTOS))
     teacher, coded = rows_of(
-        judge(),
+        scorer(),
         [record("teacher", None, PHOTOS, []), record("splitcodec", 0.5, PHOTOS, sizes)],
         resamples=10,
     )
@@ -79,7 +79,7 @@ def test_bytes_and_bits_per_original_pixel() -> None:
 
 def test_the_drop_is_against_the_teacher_and_lies_in_its_interval() -> None:
     half = record("jpeg", 10, PHOTOS // 2, [1] * PHOTOS)
-    teacher, coded = rows_of(judge(), [record("teacher", None, PHOTOS, []), half], resamples=400)
+    teacher, coded = rows_of(scorer(), [record("teacher", None, PHOTOS, []), half], resamples=400)
     assert (teacher.accuracy, teacher.drop, teacher.drop_low, teacher.drop_high) == (1.0, 0.0, 0.0, 0.0)
     assert coded.accuracy == pytest.approx(51 / 101)  # recall reaches 0.5 at precision 1
     assert coded.drop == pytest.approx(1 - 51 / 101)
@@ -90,7 +90,7 @@ def test_the_drop_is_against_the_teacher_and_lies_in_its_interval() -> None:
 
 def test_the_same_mistakes_give_no_drop_and_no_spread() -> None:
     first, second = (record(name, None, PHOTOS // 2, []) for name in ("teacher", "same"))
-    _, same = rows_of(judge(), [first, second], resamples=50)
+    _, same = rows_of(scorer(), [first, second], resamples=50)
     assert (same.drop, same.drop_low, same.drop_high) == (0.0, 0.0, 0.0)
 
 
@@ -117,7 +117,7 @@ def test_curves_and_equal_accuracy_leave_the_teacher_out() -> None:
 
 
 def test_the_detail_of_a_detection_is_its_map_at_half_overlap() -> None:
-    (teacher,) = rows_of(judge(), [record("teacher", None, PHOTOS, [])], resamples=2)
+    (teacher,) = rows_of(scorer(), [record("teacher", None, PHOTOS, [])], resamples=2)
     assert teacher.detail == {"map50": 1.0}
 
 

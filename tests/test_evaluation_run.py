@@ -31,11 +31,11 @@ from splitcodec.errors import DatasetError, GraphFailed, SettingsError, UnknownT
 from splitcodec.evaluation.anchors import PillowAnchor
 from splitcodec.evaluation.command import require_packages
 from splitcodec.evaluation.dataset import Dataset, open_dataset
-from splitcodec.evaluation.detection import DetectionJudge, category_ids
+from splitcodec.evaluation.detection import DetectionScorer, category_ids
 from splitcodec.evaluation.measure import measure
 from splitcodec.evaluation.read import read_report
-from splitcodec.evaluation.run import chosen_tasks, open_judge
-from splitcodec.evaluation.systems import Outputs, Sighting
+from splitcodec.evaluation.run import chosen_tasks, open_scorer
+from splitcodec.evaluation.systems import Outputs, SystemOutput
 from splitcodec.frame import Canvas
 from splitcodec.packs import InputConvention, load_pack
 
@@ -72,13 +72,13 @@ class OneCell:
 
     codec, rate = "one cell", 2.0
 
-    def look(self, canvas: Canvas) -> Sighting:
+    def run(self, canvas: Canvas) -> SystemOutput:
         outputs: dict[str, NDArray[np.float32]] = {
             f"head_s{stride}": np.zeros((1, 5 + len(LABELS), 64 // stride, 64 // stride), np.float32)
             for stride in (8, 16, 32)
         }
         outputs["head_s16"][0, :, 0, 1] = (0.0, 0.5, 0.0, 0.0, 1.0, 0.9, 0.8, 0.7)
-        return Sighting(outputs, canvas.pixels.shape[0])
+        return SystemOutput(outputs, canvas.pixels.shape[0])
 
 
 class Teacherlike(OneCell):
@@ -86,15 +86,15 @@ class Teacherlike(OneCell):
 
     codec, rate = "teacher", None  # type: ignore[assignment]
 
-    def look(self, canvas: Canvas) -> Sighting:
-        outputs: Outputs = super().look(canvas).outputs
-        return Sighting(outputs, None)
+    def run(self, canvas: Canvas) -> SystemOutput:
+        outputs: Outputs = super().run(canvas).outputs
+        return SystemOutput(outputs, None)
 
 
 def test_boxes_come_back_in_source_pixels_under_the_data_sets_categories(two_photos: Dataset) -> None:
     steps: list[int] = []
-    judge = DetectionJudge(two_photos, LABELS)
-    teacher, coded = measure(judge, [Teacherlike(), OneCell()], CONVENTION, lambda: steps.append(1))
+    scorer = DetectionScorer(two_photos, LABELS)
+    teacher, coded = measure(scorer, [Teacherlike(), OneCell()], CONVENTION, lambda: steps.append(1))
     assert len(steps) == 4
     assert (teacher.num_bytes, coded.num_bytes) == ([], [64, 64])
     wide, square = coded.seen
@@ -111,7 +111,7 @@ def test_a_photo_of_another_size_than_annotated_is_refused(tmp_path: Path) -> No
     with open_dataset(path) as dataset:
         dataset.photos = (dataset.photos[0].__class__(1, "1.jpg", 128, 64),)
         with pytest.raises(DatasetError, match="is 128x64, its annotations are for 64x128"):
-            measure(DetectionJudge(dataset, LABELS), [OneCell()], CONVENTION, lambda: None)
+            measure(DetectionScorer(dataset, LABELS), [OneCell()], CONVENTION, lambda: None)
 
 
 def test_data_without_any_of_the_labels_is_refused(two_photos: Dataset) -> None:
@@ -121,9 +121,9 @@ def test_data_without_any_of_the_labels_is_refused(two_photos: Dataset) -> None:
 
 
 def test_a_detector_of_other_classes_is_refused(two_photos: Dataset) -> None:
-    judge = DetectionJudge(two_photos, LABELS[:2])
+    scorer = DetectionScorer(two_photos, LABELS[:2])
     with pytest.raises(GraphFailed, match="scores 3 classes, the manifest labels 2"):
-        measure(judge, [OneCell()], CONVENTION, lambda: None)
+        measure(scorer, [OneCell()], CONVENTION, lambda: None)
 
 
 def test_missing_packages_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,21 +134,21 @@ def test_missing_packages_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("postprocess", ["yolox", "deeplab", "classify"])
-def test_each_kind_of_answer_has_its_judge(tmp_path: Path, postprocess: str) -> None:
+def test_each_kind_of_answer_has_its_scorer(tmp_path: Path, postprocess: str) -> None:
     wanted = {"yolox": ("map", 4), "deeplab": ("miou", 2), "classify": ("agreement", 0)}[postprocess]
     path = write_tar(tmp_path / "d.tar", {**coco_files(SIZES, LABELS), **MASKS})
     section = (
         load_three(tmp_path).task("detect").model_copy(update={"postprocess": postprocess, "labels": LABELS})
     )
-    with open_judge(path, section, None) as judge:
-        assert (judge.metric.key, judge.truths, judge.data) == (*wanted, "d.tar")
+    with open_scorer(path, section, None) as scorer:
+        assert (scorer.metric.key, scorer.truths, scorer.data) == (*wanted, "d.tar")
 
 
 def test_answers_nobody_judges_are_refused(tmp_path: Path) -> None:
     section = load_three(tmp_path).task("detect").model_copy(update={"postprocess": "ocr"})
     with (
         pytest.raises(UnknownTask, match="nobody here judges 'ocr' answers"),
-        open_judge(tmp_path, section, None),
+        open_scorer(tmp_path, section, None),
     ):
         pass
 

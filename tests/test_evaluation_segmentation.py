@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from splitcodec.errors import DatasetError, GraphFailed
 from splitcodec.evaluation.average_precision import draw_resamples
 from splitcodec.evaluation.dataset import Dataset
-from splitcodec.evaluation.segmentation import IGNORED, SegmentationJudge, mean_iou
+from splitcodec.evaluation.segmentation import IGNORED, SegmentationScorer, mean_iou
 from splitcodec.placement import FrameSize
 
 LABELS = ("background", "cat", "dog")
@@ -37,8 +37,9 @@ def answer(classes: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     return {"logits": np.moveaxis(np.eye(len(LABELS), dtype=np.float32)[classes], 2, 0)[None]}
 
 
-def look(judge: SegmentationJudge, maps: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int64]]:
-    return [judge.look(photo, SIZE, answer(found)) for photo, found in zip(judge.photos, maps, strict=True)]
+def read(scorer: SegmentationScorer, maps: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int64]]:
+    pairs = zip(scorer.photos, maps, strict=True)
+    return [scorer.read_outputs(photo, SIZE, answer(found)) for photo, found in pairs]
 
 
 def once(photos: int) -> NDArray[np.int64]:
@@ -59,43 +60,43 @@ def counted_miou(truths: Sequence[NDArray[np.uint8]], maps: Sequence[NDArray[np.
 
 def test_a_perfect_answer_scores_one() -> None:
     masks = {1: columns(16, 8, 8), 2: columns(32)}
-    judge = SegmentationJudge(dataset(masks), LABELS)
-    seen = look(judge, list(masks.values()))
-    score = judge.score(seen, seen, once(2))
+    scorer = SegmentationScorer(dataset(masks), LABELS)
+    seen = read(scorer, list(masks.values()))
+    score = scorer.score(seen, seen, once(2))
     assert (score.accuracy, score.resampled.tolist()) == (1.0, [1.0])
     assert score.detail == {"pixel_accuracy": 1.0}
 
 
 def test_pixels_of_all_photos_are_counted_together() -> None:
     masks = {1: columns(16, 16), 2: columns(28, 4)}
-    judge = SegmentationJudge(dataset(masks), LABELS)
-    seen = look(judge, [columns(16, 16), columns(32)])
+    scorer = SegmentationScorer(dataset(masks), LABELS)
+    seen = read(scorer, [columns(16, 16), columns(32)])
     assert seen[1][:2, :2].tolist() == [[28 * SIDE, 0], [4 * SIDE, 0]]
-    score = judge.score(seen, seen, once(2))
+    score = scorer.score(seen, seen, once(2))
     # class 0: 44 of 48 columns, class 1: 16 of 20; the mean over photos of their own mIoU would be another
     assert score.accuracy == pytest.approx((44 / 48 + 16 / 20) / 2)
     assert score.detail["pixel_accuracy"] == pytest.approx(60 / 64)
 
 
 def test_a_class_in_no_mask_is_left_out_but_costs_the_one_it_stands_for() -> None:
-    judge = SegmentationJudge(dataset({1: columns(16, 16)}), LABELS)
-    seen = look(judge, [columns(16, 8, 8)])
-    assert judge.score(seen, seen, once(1)).accuracy == pytest.approx((1.0 + 0.5) / 2)
+    scorer = SegmentationScorer(dataset({1: columns(16, 16)}), LABELS)
+    seen = read(scorer, [columns(16, 8, 8)])
+    assert scorer.score(seen, seen, once(1)).accuracy == pytest.approx((1.0 + 0.5) / 2)
 
 
 def test_ignored_pixels_count_nowhere() -> None:
     mask = columns(16, 16)
     mask[:, 12:20] = IGNORED
-    judge = SegmentationJudge(dataset({1: mask}), LABELS)
-    (confusion,) = look(judge, [columns(12, 4, 16)])
+    scorer = SegmentationScorer(dataset({1: mask}), LABELS)
+    (confusion,) = read(scorer, [columns(12, 4, 16)])
     assert confusion.tolist() == [[12 * SIDE, 0, 0], [0, 0, 12 * SIDE], [0, 0, 0]]
-    assert judge.score([confusion], [confusion], once(1)).accuracy == pytest.approx(0.5)
+    assert scorer.score([confusion], [confusion], once(1)).accuracy == pytest.approx(0.5)
 
 
 def test_a_mask_that_ignores_everything_scores_zero() -> None:
-    judge = SegmentationJudge(dataset({1: np.full((SIDE, SIDE), IGNORED, np.uint8)}), LABELS)
-    seen = look(judge, [columns(32)])
-    score = judge.score(seen, seen, once(1))
+    scorer = SegmentationScorer(dataset({1: np.full((SIDE, SIDE), IGNORED, np.uint8)}), LABELS)
+    seen = read(scorer, [columns(32)])
+    score = scorer.score(seen, seen, once(1))
     assert (score.accuracy, score.detail["pixel_accuracy"]) == (0.0, 0.0)
 
 
@@ -113,10 +114,10 @@ def test_a_resample_equals_scoring_the_drawn_photos(seed: int) -> None:
         np.where(spoilt | (truth == IGNORED), rng.integers(0, 3, (SIDE, SIDE)), truth).astype(np.uint8)
         for truth, spoilt in zip(truths, wrong, strict=True)
     ]
-    judge = SegmentationJudge(dataset(masks), LABELS)
-    seen = look(judge, maps)
+    scorer = SegmentationScorer(dataset(masks), LABELS)
+    seen = read(scorer, maps)
     weights = draw_resamples(photos, 8, seed)
-    score = judge.score(seen, seen, weights)
+    score = scorer.score(seen, seen, weights)
     assert score.accuracy == pytest.approx(counted_miou(truths, maps), abs=1e-12)
     for counts, value in zip(weights, score.resampled, strict=True):
         drawn = np.repeat(np.arange(photos), counts)
@@ -129,10 +130,10 @@ def test_no_mask_at_all_gives_zero_not_nan() -> None:
 
 
 def test_photos_without_a_mask_are_left_out() -> None:
-    judge = SegmentationJudge(dataset({2: columns(32), 3: columns(32)}, photos=4), LABELS)
-    assert [photo.photo_id for photo in judge.photos] == [2, 3]
-    assert judge.truths == 2
-    assert judge.read(judge.photos[0]) == jpeg(SIDE, SIDE)
+    scorer = SegmentationScorer(dataset({2: columns(32), 3: columns(32)}, photos=4), LABELS)
+    assert [photo.photo_id for photo in scorer.photos] == [2, 3]
+    assert scorer.truths == 2
+    assert scorer.read_photo(scorer.photos[0]) == jpeg(SIDE, SIDE)
 
 
 @pytest.mark.parametrize(
@@ -149,15 +150,15 @@ def test_photos_without_a_mask_are_left_out() -> None:
 def test_a_mask_that_does_not_fit_is_refused(mask: bytes, reason: str) -> None:
     files = {**coco_files([(SIDE, SIDE)], ["cat"]), "masks/1.png": mask}
     with pytest.raises(DatasetError, match=reason):
-        SegmentationJudge(Dataset(DictFiles(files), "d"), LABELS)
+        SegmentationScorer(Dataset(DictFiles(files), "d"), LABELS)
 
 
 def test_data_without_masks_is_refused() -> None:
     with pytest.raises(DatasetError, match=r"squares holds no masks/\*\.png"):
-        SegmentationJudge(dataset({}, photos=2), LABELS)
+        SegmentationScorer(dataset({}, photos=2), LABELS)
 
 
 def test_a_network_of_other_classes_is_refused() -> None:
-    judge = SegmentationJudge(dataset({1: columns(32)}), LABELS[:2])
+    scorer = SegmentationScorer(dataset({1: columns(32)}), LABELS[:2])
     with pytest.raises(GraphFailed, match="scores 3 classes, the manifest labels 2"):
-        look(judge, [columns(32)])
+        read(scorer, [columns(32)])

@@ -49,26 +49,26 @@ def test_maps_of_another_photo_lose_accuracy_at_equal_bytes(
     features = codec_features(default_pack, "detect", RATES, "ort-cpu", 1)
     neutral = [reference(features[-1], canvas, tail) for canvas in canvases]
 
-    def measured(look: object) -> tuple[int, float]:
-        seen = [look(canvas) for canvas in canvases]  # type: ignore[operator]
+    def measured(run: object) -> tuple[int, float]:
+        seen = [run(canvas) for canvas in canvases]  # type: ignore[operator]
         wrong = [error(outputs, wanted) for (outputs, _), wanted in zip(seen, neutral, strict=True)]
         return sum(size for _, size in seen), float(np.mean(wrong))
 
     def own_maps(feature: CodecFeature) -> object:
-        def look(canvas: Canvas) -> tuple[dict[str, NDArray[np.float32]], int]:
+        def run(canvas: Canvas) -> tuple[dict[str, NDArray[np.float32]], int]:
             decoded, size = feature.round_trip(canvas)
             return tail.run({TAIL_INPUT: decoded}), size
 
-        return look
+        return run
 
     def other_maps(feature: CodecFeature) -> object:
         system = ShuffledMapsSystem(feature, tail)
 
-        def look(canvas: Canvas) -> tuple[dict[str, NDArray[np.float32]], int]:
-            sighting = system.look(canvas)
-            return sighting.outputs, sighting.num_bytes
+        def run(canvas: Canvas) -> tuple[dict[str, NDArray[np.float32]], int]:
+            output = system.run(canvas)
+            return output.outputs, output.num_bytes
 
-        return look
+        return run
 
     own = [measured(own_maps(feature)) for feature in features]
     other = [measured(other_maps(feature)) for feature in features]

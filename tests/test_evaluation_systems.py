@@ -106,9 +106,9 @@ def test_each_teacher_eats_what_it_was_published_with(postprocess: str, eaten: l
     pixels = np.zeros((32, 64, 3), np.uint8)
     pixels[2, 5] = (0, 64, 255)
     canvas = Canvas(pixels, FrameSize(32, 64, 32, 64))
-    sighting = Teacher(session, TEACHER_INPUTS[postprocess]).look(canvas)
+    output = Teacher(session, TEACHER_INPUTS[postprocess]).run(canvas)
     fed = session.fed["images"]
-    assert (fed.shape, fed.dtype, sighting.num_bytes) == ((1, 3, 32, 64), np.float32, None)
+    assert (fed.shape, fed.dtype, output.num_bytes) == ((1, 3, 32, 64), np.float32, None)
     assert fed[0, :, 2, 5].tolist() == pytest.approx(eaten, abs=1e-6)
 
 
@@ -117,18 +117,18 @@ def test_an_anchor_codes_the_picture_but_not_the_fill() -> None:
     pixels = np.full((32, 32, 3), 114, np.uint8)
     pixels[:16] = 55  # a 64 x 32 source in a 32 x 32 canvas: the lower half is fill
     system = AnchorSystem(Inverter(), 3, Teacher(session, AS_IT_IS), fill=114)
-    sighting = system.look(Canvas(pixels, FrameSize(32, 64, 32, 32)))
+    output = system.run(Canvas(pixels, FrameSize(32, 64, 32, 32)))
     fed = session.fed["images"][0]
     assert (fed[:, :16] == 200).all()
     assert (fed[:, 16:] == 114).all()
-    assert (sighting.num_bytes, system.codec, system.rate) == (3, "inverter", 3.0)
+    assert (output.num_bytes, system.codec, system.rate) == (3, "inverter", 3.0)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop"])
 def test_an_anchor_codes_a_canvas_without_fill_whole(fit: Fit) -> None:
     session = SpySession()
     canvas = Canvas(np.full((32, 32, 3), 55, np.uint8), FrameSize(32, 64, 32, 32, fit))
-    AnchorSystem(Inverter(), 3, Teacher(session, AS_IT_IS), fill=0).look(canvas)
+    AnchorSystem(Inverter(), 3, Teacher(session, AS_IT_IS), fill=0).run(canvas)
     assert (session.fed["images"] == 200).all()
 
 

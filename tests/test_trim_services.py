@@ -29,9 +29,9 @@ from splitcodec.errors import SplitcodecError
 from splitcodec.evaluation.anchors import PillowAnchor
 from splitcodec.evaluation.codec_system import codec_systems
 from splitcodec.evaluation.dataset import Dataset, open_dataset
-from splitcodec.evaluation.detection import DetectionJudge
+from splitcodec.evaluation.detection import DetectionScorer
 from splitcodec.evaluation.measure import measure
-from splitcodec.evaluation.systems import AnchorSystem, Sighting, System, open_teacher
+from splitcodec.evaluation.systems import AnchorSystem, System, SystemOutput, open_teacher
 from splitcodec.frame import Canvas, read_canvas
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.prompt_pack import load_prompt_pack, write_prompt_pack
@@ -218,12 +218,12 @@ class Watched:
         self.system, self.canvases = system, list[Canvas]()
         self.codec, self.rate = system.codec, system.rate
 
-    def look(self, canvas: Canvas) -> Sighting:
+    def run(self, canvas: Canvas) -> SystemOutput:
         self.canvases.append(canvas)
-        sighting = self.system.look(canvas)
+        output = self.system.run(canvas)
         height, width = canvas.pixels.shape[:2]
-        assert sighting.outputs["head_s8"].shape[2:] == (height // 8, width // 8)
-        return sighting
+        assert output.outputs["head_s8"].shape[2:] == (height // 8, width // 8)
+        return output
 
 
 def test_teacher_picture_codecs_and_codec_are_measured_on_the_same_canvas(
@@ -244,7 +244,7 @@ def test_teacher_picture_codecs_and_codec_are_measured_on_the_same_canvas(
 
 
 def _measured(dataset: Dataset, pack: Pack, systems: list[Watched]) -> list:
-    return measure(DetectionJudge(dataset, LABELS), systems, pack.task("detect").input, lambda: None)
+    return measure(DetectionScorer(dataset, LABELS), systems, pack.task("detect").input, lambda: None)
 
 
 def as_shipped_but(pack: Pack, folder: Path, trim: bool) -> Pack:

@@ -1,4 +1,4 @@
-"""Classes judged by top-1 against labels, and by agreement with the uncompressed teacher."""
+"""Classes scored by top-1 against labels, and by agreement with the uncompressed teacher."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitcodec.evaluation.dataset import Photo
-from splitcodec.evaluation.judge import Metric, Score
 from splitcodec.evaluation.labelled_photos import LabelledPhotos
+from splitcodec.evaluation.scorer import Metric, Score
 from splitcodec.evaluation.systems import Outputs
 from splitcodec.placement import FrameSize
 from splitcodec.tasks.classify import class_logits
@@ -19,7 +19,7 @@ Ranking = NDArray[np.int64]
 _ANSWERS = "the class of the highest logit"
 
 
-class ClassificationJudge:
+class ClassificationScorer:
     """Photos with one class each; where the data set knows none, the teacher's answers are the truth."""
 
     def __init__(self, photos: LabelledPhotos, labels: Sequence[str]) -> None:
@@ -36,11 +36,11 @@ class ClassificationJudge:
             else Metric("top1", "top-1", "share of photos whose best class is the true one", _ANSWERS)
         )
 
-    def read(self, photo: Photo) -> bytes:
-        """See Judge."""
+    def read_photo(self, photo: Photo) -> bytes:
+        """See Scorer."""
         return self._set.read(photo)
 
-    def look(self, photo: Photo, size: FrameSize, outputs: Outputs) -> Ranking:
+    def read_outputs(self, photo: Photo, size: FrameSize, outputs: Outputs) -> Ranking:
         """The best classes; GraphFailed if the outputs have other classes than the labels."""
         logits = class_logits(outputs)
         check_labels(len(logits), self._labels)

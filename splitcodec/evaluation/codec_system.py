@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from splitcodec.codec import FeatureDecoder, FeatureEncoder
 from splitcodec.errors import SettingsError
-from splitcodec.evaluation.systems import Sighting, Teacher
+from splitcodec.evaluation.systems import SystemOutput, Teacher
 from splitcodec.frame import Canvas
 from splitcodec.packs import Pack
 from splitcodec.packs.schema import PICTURE_OUTPUT, TAIL_INPUT
@@ -47,10 +47,10 @@ class CodecSystem:
         self._feature = feature
         self._tail = tail
 
-    def look(self, canvas: Canvas) -> Sighting:
+    def run(self, canvas: Canvas) -> SystemOutput:
         """Compress, decompress, run the tail."""
         feature, num_bytes = self._feature.round_trip(canvas)
-        return Sighting(self._tail.run({TAIL_INPUT: feature}), num_bytes)
+        return SystemOutput(self._tail.run({TAIL_INPUT: feature}), num_bytes)
 
 
 class PixelSystem:
@@ -67,12 +67,12 @@ class PixelSystem:
         self._extractor = extractor
         self._teacher = teacher
 
-    def look(self, canvas: Canvas) -> Sighting:
+    def run(self, canvas: Canvas) -> SystemOutput:
         """Compress, decompress, make the picture, run the teacher."""
         feature, num_bytes = self._feature.round_trip(canvas)
         picture = self._extractor.run({TAIL_INPUT: feature})[PICTURE_OUTPUT][0]
         pixels = np.ascontiguousarray(np.rint(picture).astype(np.uint8).transpose(1, 2, 0))
-        return Sighting(self._teacher.run(pixels), num_bytes)
+        return SystemOutput(self._teacher.predict(pixels), num_bytes)
 
 
 def codec_features(

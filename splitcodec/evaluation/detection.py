@@ -1,4 +1,4 @@
-"""Boxes judged by COCO average precision."""
+"""Boxes scored by COCO average precision."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from splitcodec.evaluation.average_precision import (
     precision_of,
 )
 from splitcodec.evaluation.dataset import Dataset, Photo
-from splitcodec.evaluation.judge import Metric, Score
+from splitcodec.evaluation.scorer import Metric, Score
 from splitcodec.evaluation.systems import Outputs
 from splitcodec.placement import FrameSize
 from splitcodec.tasks import BoxArrays, decode_yolox, suppress_overlaps
@@ -42,7 +42,7 @@ YOLOX_RULES = BoxRules(class_count, _yolox_boxes, 0.01, 0.65)
 RETINANET_RULES = BoxRules(retinanet_classes, decode_retinanet, 0.05, 0.5)  # torchvision's own
 
 
-class DetectionJudge:
+class DetectionScorer:
     """COCO boxes. Classes the data set does not annotate are left out."""
 
     def __init__(self, dataset: Dataset, labels: Sequence[str], rules: BoxRules = YOLOX_RULES) -> None:
@@ -63,11 +63,11 @@ class DetectionJudge:
         self.photos = dataset.photos
         self.truths = len(dataset.truths)
 
-    def read(self, photo: Photo) -> bytes:
-        """See Judge."""
+    def read_photo(self, photo: Photo) -> bytes:
+        """See Scorer."""
         return self._dataset.read(photo)
 
-    def look(self, photo: Photo, size: FrameSize, outputs: Outputs) -> FoundBoxes:
+    def read_outputs(self, photo: Photo, size: FrameSize, outputs: Outputs) -> FoundBoxes:
         """Every class above the threshold, suppressed per class, in source pixels; or GraphFailed."""
         check_labels(self._rules.count_classes(outputs), self._labels)
         candidates = self._rules.decode(outputs, size, self._rules.score_threshold)

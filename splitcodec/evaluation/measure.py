@@ -6,7 +6,7 @@ from typing import Generic
 
 from splitcodec.errors import DatasetError
 from splitcodec.evaluation.dataset import Photo
-from splitcodec.evaluation.judge import Judge, Seen
+from splitcodec.evaluation.scorer import Scorer, Seen
 from splitcodec.evaluation.systems import System
 from splitcodec.frame import Canvas, read_canvas
 from splitcodec.packs.convention import InputConvention
@@ -23,7 +23,7 @@ class Record(Generic[Seen]):
 
 
 def measure(
-    judge: Judge[Seen],
+    scorer: Scorer[Seen],
     systems: Sequence[System],
     convention: InputConvention,
     advance: Callable[[], None],
@@ -33,14 +33,14 @@ def measure(
     DatasetError if the data set states another size than a photo has.
     """
     records: list[Record[Seen]] = [Record(system.codec, system.rate) for system in systems]
-    for photo in judge.photos:
-        canvas = read_canvas(judge.read(photo), None, convention)
+    for photo in scorer.photos:
+        canvas = read_canvas(scorer.read_photo(photo), None, convention)
         _check_size(photo, canvas)
         for system, record in zip(systems, records, strict=True):
-            sighting = system.look(canvas)
-            if sighting.num_bytes is not None:
-                record.num_bytes.append(sighting.num_bytes)
-            record.seen.append(judge.look(photo, canvas.size, sighting.outputs))
+            output = system.run(canvas)
+            if output.num_bytes is not None:
+                record.num_bytes.append(output.num_bytes)
+            record.seen.append(scorer.read_outputs(photo, canvas.size, output.outputs))
             advance()
     return records
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from splitcodec.evaluation.average_precision import draw_resamples
 from splitcodec.evaluation.bd_rate import BdRate, CurvePoint, bd_rate, bytes_at
-from splitcodec.evaluation.judge import Judge, Seen
 from splitcodec.evaluation.measure import Record
+from splitcodec.evaluation.scorer import Scorer, Seen
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -48,15 +48,15 @@ class EqualAccuracy:
     anchor_bytes: float | None
 
 
-def rows_of(judge: Judge[Seen], records: Sequence[Record[Seen]], resamples: int = RESAMPLES) -> list[Row]:
+def rows_of(scorer: Scorer[Seen], records: Sequence[Record[Seen]], resamples: int = RESAMPLES) -> list[Row]:
     """One row per record; the first record is the teacher's, which the others are compared with."""
-    weights = draw_resamples(len(judge.photos), resamples, SEED)
-    pixels = sum(photo.height * photo.width for photo in judge.photos)
-    teacher = judge.score(records[0].seen, records[0].seen, weights)
+    weights = draw_resamples(len(scorer.photos), resamples, SEED)
+    pixels = sum(photo.height * photo.width for photo in scorer.photos)
+    teacher = scorer.score(records[0].seen, records[0].seen, weights)
     tail = (1.0 - CONFIDENCE) / 2
     rows: list[Row] = []
     for record in records:
-        score = judge.score(record.seen, records[0].seen, weights)
+        score = scorer.score(record.seen, records[0].seen, weights)
         low, high = np.quantile(teacher.resampled - score.resampled, [tail, 1.0 - tail])
         sizes = np.array(record.num_bytes, dtype=np.float64)
         rows.append(

@@ -14,11 +14,10 @@ import numpy as np
 from splitcodec.errors import DatasetError, RateOutOfRange, SettingsError, UnknownTask
 from splitcodec.evaluation.anchor_choice import chosen_anchors
 from splitcodec.evaluation.anchors import Anchor
-from splitcodec.evaluation.classification import ClassificationJudge
+from splitcodec.evaluation.classification import ClassificationScorer
 from splitcodec.evaluation.codec_system import MeasuredStudent, codec_systems, codec_under_test
 from splitcodec.evaluation.dataset import open_dataset, open_files
-from splitcodec.evaluation.detection import RETINANET_RULES, YOLOX_RULES, DetectionJudge
-from splitcodec.evaluation.judge import Judge, Metric
+from splitcodec.evaluation.detection import RETINANET_RULES, YOLOX_RULES, DetectionScorer
 from splitcodec.evaluation.labelled_photos import LabelledPhotos
 from splitcodec.evaluation.measure import measure
 from splitcodec.evaluation.report import (
@@ -30,7 +29,8 @@ from splitcodec.evaluation.report import (
     TaskReport,
 )
 from splitcodec.evaluation.rows import CONFIDENCE, bd_rates, equal_accuracy, rows_of
-from splitcodec.evaluation.segmentation import SegmentationJudge
+from splitcodec.evaluation.scorer import Metric, Scorer
+from splitcodec.evaluation.segmentation import SegmentationScorer
 from splitcodec.evaluation.shuffled_maps import shuffled_systems
 from splitcodec.evaluation.systems import TEACHER_INPUTS, AnchorSystem, System, Teacher, open_teacher
 from splitcodec.packs import Pack, load_pack
@@ -142,18 +142,18 @@ def anchor_systems(anchors: Sequence[Anchor], teacher: Teacher, fill: int) -> li
 
 
 @contextmanager
-def open_judge(path: Path, section: TaskSection, classes: Path | None) -> Iterator[Judge[Any]]:
-    """The judge of a task's answers on a data set; UnknownTask if nobody can judge them, DatasetError."""
+def open_scorer(path: Path, section: TaskSection, classes: Path | None) -> Iterator[Scorer[Any]]:
+    """The scorer of a task's answers on a data set; UnknownTask if nobody can score them, DatasetError."""
     if section.postprocess in BOX_RULES:
         with open_dataset(path) as dataset:
-            yield DetectionJudge(dataset, section.labels, BOX_RULES[section.postprocess])
+            yield DetectionScorer(dataset, section.labels, BOX_RULES[section.postprocess])
     elif section.postprocess in ("deeplab", "deeplab_centred"):
         with open_dataset(path) as dataset:
-            yield SegmentationJudge(dataset, section.labels, section.postprocess == "deeplab_centred")
+            yield SegmentationScorer(dataset, section.labels, section.postprocess == "deeplab_centred")
     elif section.postprocess == "classify":
         with open_files(path) as files:
             photos = LabelledPhotos(files, path.name, section.labels, classes)
-            yield ClassificationJudge(photos, section.labels)
+            yield ClassificationScorer(photos, section.labels)
     else:
         raise UnknownTask(
             f"nobody here judges {section.postprocess!r} answers; known: {', '.join(sorted(TEACHER_INPUTS))}"
@@ -210,20 +210,20 @@ def _evaluate_task(
     if options.shuffle_maps:
         systems += shuffled_systems(pack, task, rates, options.engine, options.threads)
     systems += anchor_systems(pictures, teacher, section.input.fill)
-    with open_judge(data, section, options.classes) as judge:
-        progress.begin(task, len(systems) * len(judge.photos))
-        records = measure(judge, systems, section.input, progress.advance)
-        rows = rows_of(judge, records, options.resamples)
+    with open_scorer(data, section, options.classes) as scorer:
+        progress.begin(task, len(systems) * len(scorer.photos))
+        records = measure(scorer, systems, section.input, progress.advance)
+        rows = rows_of(scorer, records, options.resamples)
     return TaskReport(
         task=task,
-        metric=judge.metric.key,
-        metric_name=judge.metric.name,
+        metric=scorer.metric.key,
+        metric_name=scorer.metric.name,
         prompt_digest=section.prompt.digest,
-        data=FileUnderTest(judge.data, sha256_of(data)),
-        frames=len(judge.photos),
-        truths=judge.truths,
+        data=FileUnderTest(scorer.data, sha256_of(data)),
+        frames=len(scorer.photos),
+        truths=scorer.truths,
         teacher=FileUnderTest((teacher_file or Path()).name, sha256_of(teacher_file or Path())),
-        convention=_convention(judge.metric, section.input, pictures, options.resamples),
+        convention=_convention(scorer.metric, section.input, pictures, options.resamples),
         rows=rows,
         bd_rate=bd_rates(rows, codec),
         equal_accuracy=equal_accuracy(rows, codec),

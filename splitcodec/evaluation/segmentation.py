@@ -1,4 +1,4 @@
-"""Class maps judged by mean intersection over union against masks/*.png."""
+"""Class maps scored by mean intersection over union against masks/*.png."""
 
 import io
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from PIL import Image
 
 from splitcodec.errors import DatasetError
 from splitcodec.evaluation.dataset import Dataset, Photo
-from splitcodec.evaluation.judge import Metric, Score, ratio
+from splitcodec.evaluation.scorer import Metric, Score, ratio
 from splitcodec.evaluation.systems import Outputs
 from splitcodec.placement import FrameSize
 from splitcodec.tasks.deeplab import class_map, segment_logits
@@ -20,7 +20,7 @@ Confusion = NDArray[np.int64]
 """[classes, classes] pixels of a photo: rows by the mask, columns by the answer."""
 
 
-class SegmentationJudge:
+class SegmentationScorer:
     """Photos with a mask in which pixel value k is class k of the labels; photos without one are left out."""
 
     metric = Metric(
@@ -49,11 +49,11 @@ class SegmentationJudge:
         for photo in self.photos:
             self._mask(photo)
 
-    def read(self, photo: Photo) -> bytes:
-        """See Judge."""
+    def read_photo(self, photo: Photo) -> bytes:
+        """See Scorer."""
         return self._dataset.read(photo)
 
-    def look(self, photo: Photo, size: FrameSize, outputs: Outputs) -> Confusion:
+    def read_outputs(self, photo: Photo, size: FrameSize, outputs: Outputs) -> Confusion:
         """Pixels by true and found class; GraphFailed if the outputs have other classes than the labels."""
         truth = self._mask(photo)
         logits = segment_logits(outputs, size)

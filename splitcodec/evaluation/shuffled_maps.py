@@ -15,7 +15,7 @@ from PIL import Image
 from splitcodec.codec import EncodedFrame
 from splitcodec.errors import SettingsError
 from splitcodec.evaluation.codec_system import CodecFeature, codec_features
-from splitcodec.evaluation.systems import Sighting
+from splitcodec.evaluation.systems import SystemOutput
 from splitcodec.frame import Canvas
 from splitcodec.packs import Pack
 from splitcodec.packs.schema import TAIL_INPUT
@@ -35,14 +35,14 @@ class ShuffledMapsSystem:
         self._tail = tail
         self._before: NDArray[np.float32] | None = None
 
-    def look(self, canvas: Canvas) -> Sighting:
+    def run(self, canvas: Canvas) -> SystemOutput:
         """Compress with another photo's maps, decompress, run the tail. SettingsError without maps."""
         own = self._maps(self._compress(canvas, None))
         other = own[:, ::-1, ::-1] if self._before is None else self._before
         self._before = own
         frame = self._compress(canvas, resized_maps(other, own.shape[1], own.shape[2]))
         feature = self._feature.decoder.decompress(frame.data).feature
-        return Sighting(self._tail.run({TAIL_INPUT: feature}), frame.num_bytes)
+        return SystemOutput(self._tail.run({TAIL_INPUT: feature}), frame.num_bytes)
 
     def _compress(self, canvas: Canvas, importance: NDArray[np.float32] | None) -> EncodedFrame:
         size = (canvas.source_height, canvas.source_width)

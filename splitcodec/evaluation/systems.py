@@ -18,7 +18,7 @@ TEACHER_VARIABLE = "SPLITCODEC_TEACHER"
 
 
 @dataclass(frozen=True)
-class Sighting:
+class SystemOutput:
     """What a system made of one frame: outputs of the task network, and bytes sent (None: nothing coded)."""
 
     outputs: Outputs
@@ -38,7 +38,7 @@ class System(Protocol):
         """The codec's own rate or quality; None for the teacher."""
         ...
 
-    def look(self, canvas: Canvas) -> Sighting:
+    def run(self, canvas: Canvas) -> SystemOutput:
         """Code the frame, decode it, run the task network."""
         ...
 
@@ -72,7 +72,7 @@ class Teacher:
         self._session = session
         self._eats = eats
 
-    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+    def predict(self, pixels: NDArray[np.uint8]) -> Outputs:
         """pixels: [H, W, 3] uint8 RGB canvas."""
         ordered = pixels[:, :, ::-1] if self._eats.bgr else pixels
         image = np.ascontiguousarray(ordered.transpose(2, 0, 1)[None], dtype=np.float32)
@@ -80,9 +80,9 @@ class Teacher:
             {"images": image * np.float32(self._eats.scale) + np.float32(self._eats.offset)}
         )
 
-    def look(self, canvas: Canvas) -> Sighting:
+    def run(self, canvas: Canvas) -> SystemOutput:
         """The network on the canvas as it is."""
-        return Sighting(self.run(canvas.pixels), None)
+        return SystemOutput(self.predict(canvas.pixels), None)
 
 
 class AnchorSystem:
@@ -96,14 +96,14 @@ class AnchorSystem:
         self._teacher = teacher
         self._fill = fill
 
-    def look(self, canvas: Canvas) -> Sighting:
+    def run(self, canvas: Canvas) -> SystemOutput:
         """Only the picture is coded; the receiver knows the fill and puts it back."""
         shown = canvas.size.canvas_window
         part = np.ascontiguousarray(canvas.pixels[: shown.height, : shown.width])
         coded = self._anchor.round_trip(part, self._quality)
         received = np.full_like(canvas.pixels, self._fill)
         received[: shown.height, : shown.width] = coded.picture
-        return Sighting(self._teacher.run(received), coded.num_bytes)
+        return SystemOutput(self._teacher.predict(received), coded.num_bytes)
 
 
 def open_teacher(path: Path | None, postprocess: str, threads: int) -> Teacher:

@@ -1,4 +1,4 @@
-"""What a task's accuracy is: one judge per kind of answer, all with one face."""
+"""What a task's accuracy is: one scorer per kind of answer, all with one face."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from splitcodec.evaluation.systems import Outputs
 from splitcodec.placement import FrameSize
 
 Seen = TypeVar("Seen")
-"""What a judge keeps of one system on one photo."""
+"""What a scorer keeps of one system on one photo."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Score:
     detail: dict[str, float]
 
 
-class Judge(Protocol[Seen]):
+class Scorer(Protocol[Seen]):
     """Holds photos with the truth about them, and scores what systems make of them."""
 
     @property
@@ -57,11 +57,11 @@ class Judge(Protocol[Seen]):
         """How many annotations there are."""
         ...
 
-    def read(self, photo: Photo) -> bytes:
+    def read_photo(self, photo: Photo) -> bytes:
         """A photo's file; DatasetError if it is missing."""
         ...
 
-    def look(self, photo: Photo, size: FrameSize, outputs: Outputs) -> Seen:
+    def read_outputs(self, photo: Photo, size: FrameSize, outputs: Outputs) -> Seen:
         """What counts of a network's outputs for one photo."""
         ...
 
