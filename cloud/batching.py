@@ -3,6 +3,7 @@
 A worker that is free takes the group that `GroupQueue` names: a full one, or one that has waited `window_s`
 for company. What is waiting or in work has one of `max_pending` places. Callers that may wait for a place
 leave some to those that may not, who would find none otherwise. Cancelled items never reach a worker.
+Whatever fails, here or in a worker, ends every item that it holds up with an error, and the next items go.
 """
 
 from __future__ import annotations
@@ -10,19 +11,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from prometheus_client import Counter
+
 from cloud.group_queue import GroupQueue
-from splitcodec.errors import QueueFull, ServiceStopping
+from splitcodec.background import keep_going
+from splitcodec.errors import GraphFailed, QueueFull, ServiceStopping
 
 log = logging.getLogger(__name__)
 
 RESERVED_SHARE: Final = 8
 """One in so many places is kept from callers that wait for a place."""
+DISPATCH: Final = "dispatch"  # its name in the counter of background failures
+DISPATCH_AGAIN_S: Final = 0.1
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
@@ -61,11 +67,22 @@ class _Waiting(Generic[Item, Output]):
     since: float
     answer: asyncio.Future[Batched[Output]]
 
+    def fail(self, error: BaseException) -> None:
+        """End with an error, unless it has ended; always an Exception that a future takes."""
+        if self.answer.done():
+            return
+        if not isinstance(error, Exception) or isinstance(error, StopIteration):
+            failure = GraphFailed(f"a run failed: {error!r}")
+            failure.__cause__ = error
+            error = failure
+        self.answer.set_exception(error)
+
 
 class Batcher(Generic[Item, Output]):
     """Calls `run(items)` in worker threads; it gives, in order, an output or an exception for each item.
 
-    If it raises for several items it is called again for each of them alone, so that one harms no other.
+    If it raises for several items, or gives another number of outputs, it is called again for each of them
+    alone, so that one harms no other.
     """
 
     def __init__(
@@ -73,10 +90,12 @@ class Batcher(Generic[Item, Output]):
         run: Callable[[Sequence[Item]], Sequence[Output | Exception]],
         limits: BatchLimits,
         observe_size: Callable[[float], None],
+        failures: Counter,
     ) -> None:
-        """`observe_size` is told the size of each batch."""
+        """`observe_size` is told the size of each batch; failures: see keep_going."""
         self._run = run
         self._observe_size = observe_size
+        self._failures = failures
         self._limits = limits
         self._queue: GroupQueue[_Waiting[Item, Output]] = GroupQueue(limits.max_batch, limits.window_s)
         self._arrived = asyncio.Event()
@@ -91,7 +110,8 @@ class Batcher(Generic[Item, Output]):
 
     def start(self) -> None:
         """Begin to dispatch; call it inside the event loop."""
-        self._dispatcher = asyncio.create_task(self._dispatch())
+        dispatching = keep_going(DISPATCH, self._dispatch, DISPATCH_AGAIN_S, self._failures)
+        self._dispatcher = asyncio.create_task(dispatching)
 
     async def stop(self, patience_s: float) -> None:
         """Refuse with ServiceStopping what waits, and what is in work and not done in patience_s seconds.
@@ -102,9 +122,7 @@ class Batcher(Generic[Item, Output]):
         if self._dispatcher is not None:
             self._dispatcher.cancel()
             await asyncio.wait([self._dispatcher])
-        for entry in self._queue.clear():
-            if not entry.answer.done():
-                entry.answer.set_exception(_stopping())
+        _fail_all(self._queue.clear(), _stopping())
         if self._in_work:
             _, hung = await asyncio.wait(self._in_work, timeout=patience_s)
             if hung:
@@ -155,8 +173,10 @@ class Batcher(Generic[Item, Output]):
             await self._free_workers.acquire()
             try:
                 batch = await self._gather()
-            except asyncio.CancelledError:
+            except BaseException as error:
                 self._free_workers.release()
+                if not isinstance(error, asyncio.CancelledError):
+                    _fail_all(self._queue.clear(), error)
                 raise
             work = asyncio.create_task(self._work(batch))
             self._in_work.add(work)
@@ -173,10 +193,13 @@ class Batcher(Generic[Item, Output]):
             due = self._queue.next_due()
             await self._next_arrival(None if due is None else due - now)
 
-    def _run_each(self, items: Sequence[Item]) -> Sequence[Output | Exception]:
+    def _run_each(self, items: Sequence[Item]) -> Sequence[Output | BaseException]:
         try:
-            return self._run(items)
-        except Exception as error:
+            outputs = self._run(items)
+            if len(outputs) == len(items):
+                return outputs
+            raise GraphFailed(f"a run of {len(items)} frames gave {len(outputs)} answers")
+        except BaseException as error:  # the panic of an extension is no Exception
             if len(items) == 1:
                 return [error]
         return [output for item in items for output in self._run_each([item])]
@@ -191,22 +214,27 @@ class Batcher(Generic[Item, Output]):
 
     async def _work(self, batch: list[_Waiting[Item, Output]]) -> None:
         started = time.perf_counter()
-        self._observe_size(len(batch))
         try:
+            self._observe_size(len(batch))
             outputs = await asyncio.get_running_loop().run_in_executor(
                 self._threads, self._run_each, [entry.item for entry in batch]
             )
         except asyncio.CancelledError:  # from `stop`; the task ends with the answers
-            outputs = [_stopping()] * len(batch)
+            return _fail_all(batch, _stopping())
+        except BaseException as error:  # whatever it is, every caller is told
+            return _fail_all(batch, error)
         finally:
             self._free_workers.release()
         for entry, output in zip(batch, outputs, strict=True):
-            if entry.answer.done():
-                continue
-            if isinstance(output, Exception):
-                entry.answer.set_exception(output)
-            else:
+            if isinstance(output, BaseException):
+                entry.fail(output)
+            elif not entry.answer.done():
                 entry.answer.set_result(Batched(output, started - entry.since))
+
+
+def _fail_all(entries: Iterable[_Waiting[Item, Output]], error: BaseException) -> None:
+    for entry in entries:
+        entry.fail(error)
 
 
 def _stopping() -> ServiceStopping:

@@ -48,7 +48,7 @@ def _attempt(
         return list(run(items))
     except SplitcodecError as error:
         return [error] * len(items)
-    except Exception as error:
+    except BaseException as error:  # the panic of an extension is no Exception
         failure = GraphFailed(f"a run of {len(items)} frames failed: {error!r}")
         failure.__cause__ = error
         return [failure] * len(items)
@@ -64,7 +64,7 @@ def _is_suspect(outcome: object, outcomes: Sequence[object]) -> bool:
 def _runs(probe: Callable[[Item], object], item: Item) -> bool:
     try:
         probe(item)
-    except Exception:
+    except BaseException:
         log.exception("the graphs do not run at all; no frame is blamed for it")
         return False
     return True

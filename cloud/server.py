@@ -130,7 +130,12 @@ class CloudServer:
         self.metrics_port = metrics_server.port
         self._results = ResultLog(ResultStore(settings.data_dir), self._metrics)
         self._opened.push_async_callback(self._results.stop)
-        self._batcher = Batcher(run_together, _batch_limits(settings), self._metrics.batch_size.observe)
+        self._batcher = Batcher(
+            run_together,
+            _batch_limits(settings),
+            self._metrics.batch_size.observe,
+            self._metrics.background_failures,
+        )
         self._batcher.start()
         self._opened.push_async_callback(self._stop_batcher)
         retention = asyncio.create_task(

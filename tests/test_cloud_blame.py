@@ -175,6 +175,25 @@ def test_an_error_of_no_known_kind_is_a_failure_like_that_of_a_graph() -> None:
     assert probed == [0]
 
 
+class _Panic(BaseException):
+    """What an extension written in Rust raises when it panics: no Exception."""
+
+
+def test_a_panic_of_an_extension_is_blamed_like_any_failure() -> None:
+    def run(items: Sequence[int]) -> list[int | SplitcodecError]:
+        if 0 in items:
+            raise _Panic("index out of bounds")
+        return list(items)
+
+    def panic(_: int) -> None:
+        raise _Panic("index out of bounds")
+
+    outcomes = answer_each(run, [1, 0, 5], probe=lambda item: None)
+    assert (outcomes[0], type(outcomes[1]), outcomes[2]) == (1, UndecodableFrame, 5)
+    (ill,) = answer_each(run, [0], probe=panic)
+    assert type(ill) is GraphFailed
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_the_parts_on_ray_blame_a_frame_likewise(tmp_path: Path, place: Place) -> None:
     ray_app = pytest.importorskip("cloud.ray_app", reason="Ray is not installed")

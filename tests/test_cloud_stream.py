@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import grpc
@@ -22,7 +22,9 @@ from cloud_helpers import (
     stream_request,
 )
 
+from cloud.runner import TaskOutput
 from cloud.store import DATABASE_FILE
+from splitcodec.errors import SplitcodecError
 from splitcodec.wire.integrity import frame_crc, is_intact
 from splitcodec.wire.v1.ingest_pb2 import StreamRequest, StreamResponse
 from splitcodec.wire.v1.prompts_pb2 import ListPromptsRequest
@@ -263,6 +265,32 @@ async def test_a_cancelled_stream_leaves_nothing_in_work(tmp_path: Path) -> None
     assert error is None
     assert acks(responses)[-1] == ("door", 5)
     assert stored == [("door", seq) for seq in range(1, 6)]
+
+
+class _Panic(BaseException):
+    """What an extension written in Rust raises when it panics: no Exception."""
+
+
+class PanickingRunner(PlainRunner):
+    """Panics on a frame with the text `panic`."""
+
+    def run(self, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
+        outputs = super().run(bitstreams)
+        if "panic" in self.batches[-1]:
+            raise _Panic("index out of bounds")
+        return outputs
+
+
+async def test_a_stream_whose_frame_panics_ends_with_an_error_and_the_next_one_works(tmp_path: Path) -> None:
+    async with running(tmp_path, PanickingRunner()) as cloud:
+        requests = [stream_request(1), stream_request(2, text="panic"), stream_request(3)]
+        responses, error = await collect(cloud, requests)
+        assert acks(responses) == [("door", 1)]
+        assert error is not None
+        assert error.code() is grpc.StatusCode.INTERNAL
+        assert "out of bounds" not in str(error.details())
+        responses, error = await collect(cloud, [stream_request(3)])
+        assert (acks(responses), error) == ([("door", 3)], None)
 
 
 async def test_a_stopping_server_settles_what_is_in_flight_and_says_unavailable(tmp_path: Path) -> None:
