@@ -14,10 +14,10 @@ from splitcodec.bench.command import app as bench_app
 from splitcodec.demo import demo_command
 from splitcodec.errors import SplitcodecError
 from splitcodec.evaluation.command import eval_command
-from splitcodec.evaluation.publish import publish_command
 from splitcodec.export.command import export_command, export_teacher_command
 from splitcodec.file_command import decode_command, encode_command, inspect_command
 from splitcodec.prompt_command import prompt_app
+from splitcodec.publish_command import publish_command
 from splitcodec.sign_command import keygen_command, revoke_command, sign_command, verified_signer
 from splitcodec.token_command import token_app
 from splitcodec.training.command import train_app

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from report_rig import task_report, write_eval_report
 from typer.testing import CliRunner
 
 from splitcodec.cli import app
 from splitcodec.errors import DatasetError
 from splitcodec.evaluation.compare import compare_reports, unique_names
+from splitcodec.evaluation.report import Row
 
 Curve = list[tuple[float, float]]
 
 
-def row(codec: str, rate: float | None, num_bytes: float | None, accuracy: float) -> dict[str, object]:
-    rest = {"bpp": None, "drop": 0.0, "drop_low": 0.0, "drop_high": 0.0, "detail": {}}
-    return {"codec": codec, "rate": rate, "bytes_per_frame": num_bytes, "accuracy": accuracy, **rest}
+def row(codec: str, rate: float | None, num_bytes: float | None, accuracy: float) -> Row:
+    return Row(codec, rate, num_bytes, num_bytes, None, accuracy, 0.0, 0.0, 0.0, {})
 
 
 def write_report(
@@ -25,20 +25,9 @@ def write_report(
 ) -> Path:
     rows = [row("teacher", None, None, 0.4), row("jpeg", 30.0, 9000.0, 0.3)]
     rows += [row("splitcodec", float(k), size, accuracy) for k, (size, accuracy) in enumerate(curve)]
-    section = {
-        "task": task,
-        "metric": "map",
-        "metric_name": "mAP",
-        "prompt_digest": "00",
-        "data": {"file": data},
-        "frames": frames,
-        "rows": rows,
-        "equal_accuracy": [],
-    }
-    pack = {"name": "x", "codec_digest": "11"}
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"report_version": 2, "command": "", "pack": pack, "tasks": [section]}))
-    return path
+    section = task_report(task, ("map", "mAP"), rows, data=data, frames=frames)
+    return write_eval_report(path, "x", "11", [section])
 
 
 def test_table_has_each_row_and_what_the_others_need_for_it(tmp_path: Path) -> None:

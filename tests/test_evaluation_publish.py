@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from report_rig import task_report, write_eval_report
 from tiny_pack import write_three_tasks
 
+from splitcodec.bench.latency_page import latency_table, read_latency
 from splitcodec.errors import DatasetError
-from splitcodec.evaluation.pages import latency_table, read_latency, with_block
-from splitcodec.evaluation.publish import (
+from splitcodec.evaluation.pages import with_block
+from splitcodec.evaluation.report import EqualAccuracy, Report, Row, read_report
+from splitcodec.packs import Pack, load_pack
+from splitcodec.publish_command import (
     LATENCY,
     block_name,
     check_reports,
@@ -19,8 +23,6 @@ from splitcodec.evaluation.publish import (
     publish_command,
     with_rows,
 )
-from splitcodec.evaluation.read import ShownReport, read_report
-from splitcodec.packs import Pack, load_pack
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = [
@@ -32,7 +34,7 @@ LATENCY_REPORT = "results/latency.json"
 METRICS = {"detect": ("map", "mAP"), "segment": ("miou", "mIoU"), "classify": ("top1", "top-1")}
 
 
-def committed() -> list[ShownReport]:
+def committed() -> list[Report]:
     return [read_report(path) for path in RESULTS]
 
 
@@ -83,6 +85,16 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
         read_latency(path)
 
 
+@pytest.mark.parametrize("missing", ["seconds", "provenance", "tasks"])
+def test_a_report_that_lacks_a_field_is_refused(tmp_path: Path, missing: str) -> None:
+    document = json.loads(RESULTS[0].read_text())
+    del document[missing]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match=f"no report of `splitcodec eval`.*\n{missing}"):
+        read_report(path)
+
+
 @pytest.mark.parametrize("digest", ["codec", "prompt"])
 def test_a_report_of_other_weights_is_not_published(tmp_path: Path, digest: str) -> None:
     report = read_report(RESULTS[0])
@@ -101,41 +113,27 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 
 def write_report(path: Path, pack: Pack, *tasks: str) -> Path:
-    """A report that says what it must of these tasks of a pack: a teacher, one rate and one JPEG."""
-    document = {
-        "report_version": 2,
-        "command": f"splitcodec eval --task {' --task '.join(tasks)}",
-        "pack": {"name": pack.name, "codec_digest": pack.codec_digest},
-        "tasks": [
-            {
-                "task": task,
-                "metric": METRICS[task][0],
-                "metric_name": METRICS[task][1],
-                "prompt_digest": pack.prompt(task).digest,
-                "data": {"file": f"{task}.tar"},
-                "frames": 4,
-                "rows": [_row("teacher", None, 0.75), _row("splitcodec", 1.0, 0.5), _row("jpeg", 9.0, 0.5)],
-                "equal_accuracy": [{"rate": 1.0, "anchor": "jpeg", "anchor_bytes": 4321.4}],
-            }
-            for task in tasks
-        ],
-    }
-    path.write_text(json.dumps(document))
-    return path
+    """A report of these tasks of a pack: a teacher, one rate and one JPEG."""
+    rows = [_row("teacher", None, 0.75), _row("splitcodec", 1.0, 0.5), _row("jpeg", 9.0, 0.5)]
+    reports = [
+        task_report(
+            task,
+            METRICS[task],
+            rows,
+            data=f"{task}.tar",
+            frames=4,
+            prompt_digest=pack.prompt(task).digest,
+            equal_accuracy=[EqualAccuracy(1.0, 0.5, 1234.5, "jpeg", 4321.4)],
+        )
+        for task in tasks
+    ]
+    return write_eval_report(path, pack.name, pack.codec_digest, reports)
 
 
-def _row(codec: str, rate: float | None, accuracy: float) -> dict[str, object]:
-    size = None if rate is None else 1234.5
-    drop = {"drop": 0.75 - accuracy, "drop_low": 0.125, "drop_high": 0.375}
-    return {
-        "codec": codec,
-        "rate": rate,
-        "bytes_per_frame": size,
-        "bpp": None if size is None else 0.25,
-        "accuracy": accuracy,
-        **drop,
-        "detail": {"pixel_accuracy": 0.875},
-    }
+def _row(codec: str, rate: float | None, accuracy: float) -> Row:
+    size, bpp = (None, None) if rate is None else (1234.5, 0.25)
+    detail = {"pixel_accuracy": 0.875}
+    return Row(codec, rate, size, size, bpp, accuracy, 0.75 - accuracy, 0.125, 0.375, detail)
 
 
 def test_each_task_has_its_own_table(three: Pack, tmp_path: Path) -> None:

@@ -16,8 +16,16 @@ from splitcodec.evaluation.dataset import Category, Dataset, GroundTruth, Photo
 from splitcodec.evaluation.detection import DetectionScorer
 from splitcodec.evaluation.measure import Record
 from splitcodec.evaluation.plot import OTHER_STYLE, PANEL, STYLES, draw_curves
-from splitcodec.evaluation.report import Convention, FileUnderTest, TaskReport, describe, table, write_csv
-from splitcodec.evaluation.rows import Row, bd_rates, curve_of, equal_accuracy, rows_of
+from splitcodec.evaluation.report import (
+    Convention,
+    FileUnderTest,
+    Row,
+    TaskReport,
+    describe,
+    table,
+    write_csv,
+)
+from splitcodec.evaluation.rows import bd_rates, curve_of, equal_accuracy, rows_of
 from splitcodec.evaluation.run import EVERY, EvalOptions, command_line, default_rates, parse_rates, per_task
 
 PHOTOS = 20

@@ -33,7 +33,7 @@ from splitcodec.evaluation.command import require_packages
 from splitcodec.evaluation.dataset import Dataset, open_dataset
 from splitcodec.evaluation.detection import DetectionScorer, category_ids
 from splitcodec.evaluation.measure import measure
-from splitcodec.evaluation.read import read_report
+from splitcodec.evaluation.report import read_report
 from splitcodec.evaluation.run import chosen_tasks, open_scorer
 from splitcodec.evaluation.systems import Outputs, SystemOutput
 from splitcodec.frame import Canvas

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from splitcodec.errors import DatasetError
 from splitcodec.evaluation.bd_rate import CurvePoint, bd_rate, bytes_at
-from splitcodec.evaluation.read import ShownTask, read_report
+from splitcodec.evaluation.report import TaskReport, read_report
 
 FEWEST = 2
 
@@ -31,7 +31,7 @@ def compare_reports(paths: Sequence[Path]) -> list[str]:
     return lines[:-1]
 
 
-def compare_task(names: Sequence[str], tasks: Sequence[ShownTask]) -> list[str]:
+def compare_task(names: Sequence[str], tasks: Sequence[TaskReport]) -> list[str]:
     """One task's table: each row of the first report, and the bytes every other needs for its accuracy."""
     first = tasks[0]
     for name, task in zip(names, tasks, strict=True):
@@ -62,7 +62,7 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     return [f"{path.parent.name}/{path.stem}" if stems.count(path.stem) > 1 else path.stem for path in paths]
 
 
-def _curve(task: ShownTask) -> list[CurvePoint]:
+def _curve(task: TaskReport) -> list[CurvePoint]:
     return [
         CurvePoint(row.bytes_per_frame, row.accuracy) for row in task.ours if row.bytes_per_frame is not None
     ]

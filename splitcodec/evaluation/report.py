@@ -1,4 +1,4 @@
-"""The report of one evaluation run, as JSON, CSV and terminal text."""
+"""The report of one evaluation run: as JSON, there and back, as CSV and terminal text."""
 
 import csv
 import dataclasses
@@ -6,12 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
+from pydantic import TypeAdapter
+
+from splitcodec.errors import DatasetError
 from splitcodec.evaluation.bd_rate import BdRate
-from splitcodec.evaluation.rows import EqualAccuracy, Row
+from splitcodec.evaluation.codec_system import CODEC_NAME, PIXELS_NAME
 from splitcodec.provenance import RunOrigin
 
-REPORT_VERSION = 2
+REPORT_VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,39 @@ class Convention:
 
 
 @dataclass(frozen=True)
+class Row:
+    """One operating point on one data set.
+
+    bytes_per_frame: mean, bytes_p95: 95th percentile, of real bytes; bpp: all bits over all pixels of the
+    original photos; None for the teacher, which codes nothing. accuracy: the task's metric, in [0, 1].
+    drop: the teacher's accuracy minus this one; drop_low, drop_high: its 95 % percentile interval over paired
+    resamples of the photos. detail: further figures of the same answers, by name.
+    """
+
+    codec: str
+    rate: float | None
+    bytes_per_frame: float | None
+    bytes_p95: float | None
+    bpp: float | None
+    accuracy: float
+    drop: float
+    drop_low: float
+    drop_high: float
+    detail: dict[str, float]
+
+
+@dataclass(frozen=True)
+class EqualAccuracy:
+    """Bytes a picture codec needs for the accuracy of one row of ours; None where it does not reach it."""
+
+    rate: float
+    accuracy: float
+    num_bytes: float
+    anchor: str
+    anchor_bytes: float | None
+
+
+@dataclass(frozen=True)
 class TaskReport:
     """One task on one data set.
 
@@ -65,12 +102,18 @@ class TaskReport:
     bd_rate: Sequence[BdRate]
     equal_accuracy: Sequence[EqualAccuracy]
 
+    @property
+    def ours(self) -> list[Row]:
+        """Rows of the codec under test, in rate order; the pixel form's if nothing else was measured."""
+        feature = [row for row in self.rows if row.codec == CODEC_NAME]
+        return feature or [row for row in self.rows if row.codec == PIXELS_NAME]
+
 
 @dataclass(frozen=True)
 class Report:
     """Everything one run of `splitcodec eval` found."""
 
-    report_version: int
+    report_version: Literal[2]
     command: str
     pack: PackUnderTest
     provenance: RunOrigin
@@ -82,6 +125,14 @@ def write_json(report: Report, path: Path) -> None:
     """The whole report; NaN never occurs, missing figures are null."""
     text = json.dumps(dataclasses.asdict(report), indent=2, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_report(path: Path) -> Report:
+    """A report written by `splitcodec eval`; DatasetError if it is not one."""
+    try:
+        return TypeAdapter(Report).validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path.name} is no report of `splitcodec eval`: {error}") from error
 
 
 def write_csv(tasks: Sequence[TaskReport], path: Path) -> None:

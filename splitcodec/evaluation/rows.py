@@ -1,51 +1,18 @@
 """From records to rows: bytes, bits per pixel, accuracy, and what was lost against the untouched teacher."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from splitcodec.evaluation.average_precision import draw_resamples
 from splitcodec.evaluation.bd_rate import BdRate, CurvePoint, bd_rate, bytes_at
 from splitcodec.evaluation.measure import Record
+from splitcodec.evaluation.report import EqualAccuracy, Row
 from splitcodec.evaluation.scorer import Scorer, Seen
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 SEED = 20261121
-
-
-@dataclass(frozen=True)
-class Row:
-    """One operating point on one data set.
-
-    bytes_per_frame: mean, bytes_p95: 95th percentile, of real bytes; bpp: all bits over all pixels of the
-    original photos; None for the teacher, which codes nothing. accuracy: the task's metric, in [0, 1].
-    drop: the teacher's accuracy minus this one; drop_low, drop_high: its 95 % percentile interval over paired
-    resamples of the photos. detail: further figures of the same answers, by name.
-    """
-
-    codec: str
-    rate: float | None
-    bytes_per_frame: float | None
-    bytes_p95: float | None
-    bpp: float | None
-    accuracy: float
-    drop: float
-    drop_low: float
-    drop_high: float
-    detail: dict[str, float]
-
-
-@dataclass(frozen=True)
-class EqualAccuracy:
-    """Bytes a picture codec needs for the accuracy of one row of ours; None where it does not reach it."""
-
-    rate: float
-    accuracy: float
-    num_bytes: float
-    anchor: str
-    anchor_bytes: float | None
 
 
 def rows_of(scorer: Scorer[Seen], records: Sequence[Record[Seen]], resamples: int = RESAMPLES) -> list[Row]:

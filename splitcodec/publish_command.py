@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from splitcodec.bench.latency_page import latency_table, read_latency
 from splitcodec.errors import DatasetError
 from splitcodec.evaluation.codec_system import CODEC_NAME
-from splitcodec.evaluation.pages import latency_table, read_latency, with_block
-from splitcodec.evaluation.read import ShownReport, ShownRow, ShownTask, read_report
+from splitcodec.evaluation.pages import with_block
+from splitcodec.evaluation.report import Report, Row, TaskReport, read_report
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.schema import MODEL_CARD_FILE, MeasuredRow
 from splitcodec.packs.write import with_measured
@@ -24,7 +25,7 @@ def block_name(task: str) -> str:
     return f"table-{task}"
 
 
-def markdown_table(report: ShownReport, task: ShownTask, report_file: str) -> str:
+def markdown_table(report: Report, task: TaskReport, report_file: str) -> str:
     """Our rate points beside the bytes each picture codec needs for the same accuracy, with their source."""
     anchors = list(dict.fromkeys(item.anchor for item in task.equal_accuracy))
     needed = {(item.rate, item.anchor): item.anchor_bytes for item in task.equal_accuracy}
@@ -50,7 +51,7 @@ def markdown_table(report: ShownReport, task: ShownTask, report_file: str) -> st
     return "\n".join(lines)
 
 
-def _drop(row: ShownRow) -> str:
+def _drop(row: Row) -> str:
     return f"{100 * row.drop:.1f} [{100 * row.drop_low:.1f}, {100 * row.drop_high:.1f}]"
 
 
@@ -59,7 +60,7 @@ def _bytes(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
 
 
-def with_rows(card: str, reports: Sequence[ShownReport]) -> str:
+def with_rows(card: str, reports: Sequence[Report]) -> str:
     """The card with a table of measured operating points, replacing an earlier one."""
     head = card.split("\n## Measured\n")[0].rstrip("\n")
     digest = reports[0].pack.codec_digest[:16]
@@ -74,7 +75,7 @@ def with_rows(card: str, reports: Sequence[ShownReport]) -> str:
     return head + "\n".join([*lines, ""])
 
 
-def measured_rows(reports: Sequence[ShownReport]) -> tuple[MeasuredRow, ...]:
+def measured_rows(reports: Sequence[Report]) -> tuple[MeasuredRow, ...]:
     """Our rows as a pack's manifest holds them."""
     return tuple(
         MeasuredRow(
@@ -92,7 +93,7 @@ def measured_rows(reports: Sequence[ShownReport]) -> tuple[MeasuredRow, ...]:
     )
 
 
-def check_reports(pack: Pack, named: Sequence[tuple[Path, ShownReport]]) -> None:
+def check_reports(pack: Pack, named: Sequence[tuple[Path, Report]]) -> None:
     """DatasetError unless the reports measured these weights, and every task once with its tail."""
     for path, report in named:
         if report.pack.codec_digest != pack.codec_digest:
