@@ -73,7 +73,7 @@ def _frames(pipeline: EdgePipeline) -> APIRouter:
         because `wait` is false.
         """
         order = pipeline.order(camera, task, rate)
-        with pipeline.accounted(order) as counted:
+        with pipeline.count_outcome(order) as counted:
             settings = pipeline.settings
             picture = await receive_picture(
                 pipeline.uploads, request, settings.max_picture_bytes, settings.upload_timeout_s

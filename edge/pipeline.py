@@ -42,7 +42,7 @@ MAX_OVERLAYS: int = 4  # overlays drawn or waiting; they are for people, frames 
 
 
 @dataclass
-class Counted:
+class CountedOutcome:
     """How a frame ended, for the metrics."""
 
     outcome: str = "ok"
@@ -88,9 +88,9 @@ class EdgePipeline:
         return self.orders.order(camera, task, rate)
 
     @contextmanager
-    def accounted(self, order: FrameOrder) -> Iterator[Counted]:
+    def count_outcome(self, order: FrameOrder) -> Iterator[CountedOutcome]:
         """Count how a frame ended: `gone` if its client, or whoever else waited for it, went away before."""
-        counted, outcome = Counted(), "InternalError"
+        counted, outcome = CountedOutcome(), "InternalError"
         try:
             yield counted
             outcome = counted.outcome

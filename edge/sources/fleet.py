@@ -75,7 +75,7 @@ class _Taker:
             order = dataclasses.replace(
                 pipeline.order(camera, None, None), capture_time_nanos=picture.capture_time_nanos
             )
-            with pipeline.accounted(order) as counted:
+            with pipeline.count_outcome(order) as counted:
                 outcome = await pipeline.process(order, picture.body, None)
                 if isinstance(outcome, FrameStatus):
                     counted.outcome = "spooled"
