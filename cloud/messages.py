@@ -12,10 +12,10 @@ from splitcodec.errors import CorruptBitstream, InvalidRequest
 from splitcodec.tasks.messages import put_answer
 from splitcodec.tracing import TraceParent
 from splitcodec.wire.integrity import is_intact
+from splitcodec.wire.names import MAX_SEQ, NAME_REGEX
 from splitcodec.wire.v1 import ingest_pb2, results_pb2
 
-NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-MAX_SEQ: Final = 2**63 - 1  # what SQLite holds
+NAME: Final = re.compile(NAME_REGEX)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import grpc
 
 from cloud.access import recheck
 from cloud.database import Filter
-from cloud.messages import MAX_SEQ, NAME, frame_key
+from cloud.messages import NAME, frame_key
 from cloud.metrics import CloudMetrics
 from cloud.result_log import ResultLog
 from cloud.status import refusing
 from splitcodec.errors import CursorOutOfRange, InvalidRequest, ResultNotFound
+from splitcodec.wire.names import CURSOR_KEY, MAX_SEQ
 from splitcodec.wire.v1.results_pb2 import (
     GetResultRequest,
     GetResultResponse,
@@ -27,8 +28,6 @@ from splitcodec.wire.v1.results_pb2_grpc import ResultsServicer as ResultsBase
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
 WATCH_PAGE: Final = 100  # results held in memory per watcher
-CURSOR_KEY: Final = "splitcodec-cursor"
-"""Initial metadata of Watch: the cursor it starts after; resume from it if no result came."""
 
 GetContext: TypeAlias = "grpc.aio.ServicerContext[GetResultRequest, GetResultResponse]"
 ListContext: TypeAlias = "grpc.aio.ServicerContext[ListResultsRequest, ListResultsResponse]"

@@ -17,11 +17,10 @@ import grpc
 from cloud.metrics import CloudMetrics
 from splitcodec import errors
 from splitcodec.texts import shortened
+from splitcodec.wire.names import ERROR_KEY
 
 log = logging.getLogger(__name__)
 
-ERROR_KEY: Final = "splitcodec-error"
-"""Trailing metadata key that carries the error's class name."""
 MAX_MESSAGE_CHARACTERS: Final = 1000  # the status message travels in HTTP/2 headers, which peers cap at 8 KiB
 
 STATUS: Final[dict[type[errors.SplitcodecError], grpc.StatusCode]] = {

@@ -23,9 +23,10 @@ from typing import Final, TextIO, TypeAlias
 
 from cloud import database, retention
 from cloud.database import MAX_RESULT_BYTES, Filter, Page
-from cloud.messages import MAX_SEQ, FrameKey
+from cloud.messages import FrameKey
 from cloud.schema import SCHEMA_VERSION, migrate, version_of
 from splitcodec.errors import FrameConflict, RequestError, ResultRetired, ResultTooLarge, StoreUnavailable
+from splitcodec.wire.names import MAX_SEQ
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
 DATABASE_FILE: Final = "results.sqlite3"

@@ -16,9 +16,9 @@ from edge.page_routes import list_routes, page_routes
 from edge.pipeline import EdgePipeline
 from edge.prompt_routes import camera_routes, prompt_routes
 from edge.report import FrameReport, FrameStatus, Readiness
-from edge.settings import NAME_PATTERN
 from splitcodec import __version__
 from splitcodec.picture import CONTENT_TYPES, GENERIC_TYPE
+from splitcodec.wire.names import NAME_PATTERN
 
 _FRAME_JSON: Final[TypeAdapter[FrameReport | FrameStatus]] = TypeAdapter(FrameReport | FrameStatus)
 _JSON: Final = "application/json"

@@ -12,8 +12,8 @@ from fastapi.responses import Response
 
 from edge.pipeline import EdgePipeline
 from edge.report import FrameSummary, HistoryReport
-from edge.settings import NAME_PATTERN
 from splitcodec.errors import ResultNotFound
+from splitcodec.wire.names import NAME_PATTERN
 
 MAX_LISTED: Final = 100
 INDEX: Final = "index.html"

@@ -13,8 +13,8 @@ from edge.body import receive_file, receive_small
 from edge.cameras import CameraChoice, parse_choice
 from edge.pipeline import EdgePipeline
 from edge.report import CameraReport, PromptReport
-from edge.settings import NAME_PATTERN
 from splitcodec.errors import InvalidRequest, PromptStateError, QueueFull
+from splitcodec.wire.names import NAME_PATTERN
 
 MAX_JSON_BYTES: Final = 4096
 

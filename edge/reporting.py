@@ -14,6 +14,7 @@ from edge.uplink import CloudAnswer, OutgoingFrame
 from splitcodec.codec import EncodedFrame
 from splitcodec.frame import Canvas
 from splitcodec.tasks import ClassificationResult, Detection, DetectionResult, SegmentationResult, TaskAnswer
+from splitcodec.wire.names import MAX_SEQ
 
 JPEG_QUALITY: Final = 75
 MAX_FOUND: Final = 6  # classes named in a summary
@@ -56,7 +57,7 @@ def frame_id(camera: str, seq: int) -> str:
 def split_frame_id(name: str) -> tuple[str, int] | None:
     """Camera and seq; None if it is no frame's name."""
     camera, _, seq = name.rpartition("-")
-    if not camera or not seq.isascii() or not seq.isdigit() or len(seq) > 19 or int(seq) >= 2**63:
+    if not camera or not seq.isascii() or not seq.isdigit() or len(seq) > 19 or int(seq) > MAX_SEQ:
         return None
     return camera, int(seq)
 

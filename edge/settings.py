@@ -24,10 +24,9 @@ from edge.spool_policy import Policy, SpoolLimits
 from splitcodec.picture import PILLOW_MAX_PIXELS, PictureLimits
 from splitcodec.service import is_loopback
 from splitcodec.service_settings import ServiceSettings, read_settings, user_folder
+from splitcodec.wire.names import NAME_PATTERN, NAME_REGEX
 
-NAME_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
-"""Devices and cameras; the alphabet of FrameKey in results.proto."""
-_BETWEEN_SOURCES = re.compile(r"\n|,(?=(?:[A-Za-z0-9._:-]{1,128}=)?(?:rtsps?|v4l2|file|folder):)")
+_BETWEEN_SOURCES = re.compile(rf"\n|,(?=(?:{NAME_REGEX}=)?(?:rtsps?|v4l2|file|folder):)")
 """A new line, or a comma with a source behind it: a URL may hold commas of its own."""
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.settings import Name
 from splitcodec.errors import SettingsError
+from splitcodec.wire.names import NAME_CHARACTERS
 
 log = logging.getLogger(__name__)
 
@@ -137,5 +138,5 @@ def _load(path: Path) -> _State:
 
 
 def _new_device_name() -> str:
-    host = re.sub(r"[^A-Za-z0-9._:-]", "-", socket.gethostname())[:64] or "edge"
+    host = re.sub(f"[^{NAME_CHARACTERS}]", "-", socket.gethostname())[:64] or "edge"
     return f"{host}-{secrets.token_hex(4)}"

@@ -21,12 +21,11 @@ from splitcodec.tasks.messages import get_answer
 from splitcodec.texts import shortened
 from splitcodec.tracing import Tracing
 from splitcodec.wire.integrity import frame_crc, is_intact
+from splitcodec.wire.names import ERROR_KEY, RATE_ONE
 from splitcodec.wire.v1 import ingest_pb2, ingest_pb2_grpc, results_pb2
 
 log = logging.getLogger(__name__)
 
-ERROR_KEY: Final = "splitcodec-error"
-"""Trailing metadata key under which the cloud names the class of its error."""
 MAX_TEXT: Final = 500  # characters of what the cloud says, in logs, answers and the spool
 _AWAY: Final = {
     grpc.StatusCode.UNAVAILABLE: "cannot be reached",
@@ -263,7 +262,7 @@ def _answer(result: results_pb2.TaskResult) -> CloudAnswer | None:
         answer=answer,
         capture_time_nanos=result.capture_time_unix_nanos,
         num_bytes=result.num_bytes,
-        rate=result.rate_fixed / 256,
+        rate=result.rate_fixed / RATE_ONE,
         codec_digest=result.codec_digest,
         prompt_digest=result.prompt_digest,
         source_size=(result.source_height, result.source_width),

@@ -68,7 +68,7 @@ def decode_command(
 def inspect_command(bitstream: BitstreamFile) -> None:
     """Print what a bitstream's header says; nothing is decoded and no pack is needed."""
     from splitcodec.bitstream import parse
-    from splitcodec.prompts import RATE_ONE
+    from splitcodec.wire.names import RATE_ONE
 
     data = bitstream.read_bytes()
     stream = parse(data)

@@ -27,6 +27,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from splitcodec.durable import write_durably
 from splitcodec.errors import NotAuthenticated, NotPermitted, SettingsError
+from splitcodec.wire.names import NAME_PATTERN
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class TokenRecord(BaseModel):
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
     scopes: frozenset[Scope] = Field(min_length=1)
     expires: AwareDatetime | None
-    device: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = None
+    device: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] | None = None
     salt: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 

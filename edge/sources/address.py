@@ -9,6 +9,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from splitcodec.errors import SettingsError
+from splitcodec.wire.names import NAME_REGEX
 
 Kind = Literal["rtsp", "v4l2", "file", "folder"]
 KINDS: Final[dict[str, Kind]] = {
@@ -18,7 +19,7 @@ KINDS: Final[dict[str, Kind]] = {
     "file": "file",
     "folder": "folder",
 }
-_NAMED: Final = re.compile(r"(?P<name>[A-Za-z0-9._:-]{1,128})=(?P<address>.+)", re.DOTALL)
+_NAMED: Final = re.compile(rf"(?P<name>{NAME_REGEX})=(?P<address>.+)", re.DOTALL)
 _HELP: Final = "give rtsp://HOST/PATH, v4l2:/dev/video0, file:VIDEO or folder:FOLDER, with NAME= before it"
 
 

@@ -10,6 +10,7 @@ from splitcodec.client.answers import CloudPrompt, StoredResult
 from splitcodec.client.credentials import Credentials
 from splitcodec.errors import InvalidRequest
 from splitcodec.tasks.messages import get_answer
+from splitcodec.wire.names import MAX_SEQ, RATE_ONE
 from splitcodec.wire.options import client_options
 from splitcodec.wire.v1 import prompts_pb2, results_pb2
 
@@ -46,7 +47,7 @@ def check_target(target: str, credentials: Credentials) -> None:
 
 def get_request(device: str, camera: str, seq: int) -> results_pb2.GetResultRequest:
     """One frame. InvalidRequest: seq is out of range."""
-    if not 0 <= seq < 1 << 63:
+    if not 0 <= seq <= MAX_SEQ:
         raise InvalidRequest(f"seq is {seq}, it must be from 0 to 2^63 - 1; take it from a result or report")
     return results_pb2.GetResultRequest(key=results_pb2.FrameKey(device=device, camera=camera, seq=seq))
 
@@ -83,7 +84,7 @@ def stored_result(message: results_pb2.TaskResult) -> StoredResult:
         received_time=message.received_time_unix_nanos / NANOS,
         finished_time=message.finished_time_unix_nanos / NANOS,
         num_bytes=message.num_bytes,
-        rate=message.rate_fixed / 256,
+        rate=message.rate_fixed / RATE_ONE,
         prompt_digest=message.prompt_digest.hex(),
         codec_digest=message.codec_digest.hex(),
         source_height=message.source_height,

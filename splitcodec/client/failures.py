@@ -12,9 +12,8 @@ from splitcodec import errors
 from splitcodec.client.retry import Passing
 from splitcodec.errors import SplitcodecError
 from splitcodec.texts import shortened
+from splitcodec.wire.names import ERROR_KEY
 
-ERROR_KEY: Final = "splitcodec-error"
-"""Trailing metadata key under which the cloud names the class of its error."""
 MAX_TEXT: Final = 2000
 MAX_STRANGE_TEXT: Final = 200  # of an answer that is no problem document
 MAX_RETRY_AFTER_S: Final = 60.0

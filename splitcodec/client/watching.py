@@ -6,7 +6,6 @@ import logging
 import random
 import time
 from collections.abc import Iterable
-from typing import Final
 
 import grpc
 
@@ -15,12 +14,10 @@ from splitcodec.client.cloud_calls import Which, stored_result
 from splitcodec.client.failures import final, grpc_failure
 from splitcodec.client.retry import Passing, Retry
 from splitcodec.errors import CloudUnavailable, SplitcodecError
+from splitcodec.wire.names import CURSOR_KEY
 from splitcodec.wire.v1 import results_pb2
 
 log = logging.getLogger(__name__)
-
-CURSOR_KEY: Final = "splitcodec-cursor"
-"""Initial metadata of Results.Watch: the cursor it starts after."""
 
 
 class Watching:

@@ -16,8 +16,9 @@ from splitcodec.entropy import encode_hyper, encode_symbols, sigma_crc
 from splitcodec.errors import FrameTooLarge, GraphFailed, UnsupportedFrame
 from splitcodec.packs import Pack
 from splitcodec.packs.schema import IMPORTANCE_OUTPUT
-from splitcodec.prompts import RATE_ONE, Prompt, RateInputs
+from splitcodec.prompts import Prompt, RateInputs
 from splitcodec.runtime import Session
+from splitcodec.wire.names import RATE_ONE
 
 Array = NDArray[Any]
 EDGE_STAGES: Final = ("head", "hyper", "context", "entropy")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from splitcodec.entropy.rans import CDF_BITS, TableModel, check_counts, table_model
 from splitcodec.errors import InvalidTables, RateOutOfRange
+from splitcodec.wire.names import RATE_ONE
 
 SIGMA_LEVELS = 64
 SIGMA_MIN = 0.11  # smallest and largest sigma of CompressAI's scale table, but 64 instead of 256 at the top
@@ -23,7 +24,6 @@ SIGMA_MAX = 64.0
 LIMIT_MIN, LIMIT_MAX = 8, 255  # bounds of a table's support -L..L
 LIMIT_SIGMAS = 8.0  # L in units of sigma, before the bounds
 Z_MAX = 31  # hyper symbols lie in -Z_MAX..Z_MAX
-RATE_ONE = 256  # one rate point in the fixed-point u8.8 of the wire
 MAX_NPZ_BYTES = 1 << 20
 
 _TOTAL = 1 << CDF_BITS

@@ -20,9 +20,10 @@ from splitcodec.packs.schema import (
     TAIL_INPUT,
     CodecSection,
 )
-from splitcodec.prompts.prompt import RATE_ONE, Prompt
+from splitcodec.prompts.prompt import Prompt
 from splitcodec.prompts.schema import GraphName
 from splitcodec.runtime.session import Session
+from splitcodec.wire.names import RATE_ONE
 
 Array = NDArray[Any]
 CHECK_SIZE: Final = (4, 5)

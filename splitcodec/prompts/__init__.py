@@ -1,12 +1,11 @@
 """Prompts: their schema and checks, their numbers for a rate, and the store that swaps them under load."""
 
-from splitcodec.prompts.prompt import RATE_ONE, Prompt, RateInputs, RateTable
+from splitcodec.prompts.prompt import Prompt, RateInputs, RateTable
 from splitcodec.prompts.schema import ExactConv, TensorSpec
 from splitcodec.prompts.store import PromptStatus, PromptStore
 from splitcodec.prompts.tensors import check_tensors, parse_tensors
 
 __all__ = [
-    "RATE_ONE",
     "ExactConv",
     "Prompt",
     "PromptStatus",

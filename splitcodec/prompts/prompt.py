@@ -14,10 +14,9 @@ from splitcodec.entropy import SymbolTables, ZTables
 from splitcodec.errors import RateOutOfRange
 from splitcodec.prompts.schema import Y_COUNTS, GraphName, TensorSpec
 from splitcodec.prompts.tensors import frozen
+from splitcodec.wire.names import RATE_ONE
 
 Array = NDArray[Any]
-RATE_ONE = 256
-"""A rate travels as u8.8 fixed point: 256 is one trained rate point."""
 
 
 @dataclass(frozen=True, eq=False)
