@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from cloud.database import Filter, Page
-from cloud.lane_heads import LaneHeads
 from cloud.messages import FrameKey
 from cloud.metrics import CloudMetrics
-from cloud.reading import ReadThreads
+from cloud.reads import Filter, Page
 from cloud.settings import MAX_RETENTION_DAYS
 from cloud.store import Committed, Outcome, ResultStore
 from splitcodec.background import keep_going
@@ -27,8 +27,11 @@ Value = TypeVar("Value")
 READ_THREADS: Final = 4
 RETENTION: Final = "retention"  # its name in the counter of background failures
 SECONDS_PER_DAY: Final = 86_400
+MAX_LANES: Final = 10_000  # cameras whose highest seq is kept in mind; of others the store is asked
 STOP_PATIENCE_S: Final = 10.0  # for a disk to take what is queued when the service ends
 Outcomes = list[Outcome]
+Lane = tuple[str, str]
+"""Device and camera."""
 
 
 class ResultLog:
@@ -43,7 +46,7 @@ class ResultLog:
         self._queued: list[tuple[list[TaskResult], asyncio.Future[Outcomes]]] = []
         self._flush: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._heads = LaneHeads()
+        self._highest_seqs = HighestSeqs()
         self._stopping = False
         self.newest = store.newest()
 
@@ -55,11 +58,11 @@ class ResultLog:
         """See ResultStore.look_up; waits for no reader, however many there are, and for nothing at all if the
         frame is above every seq of its camera."""
         lane = (key.device, key.camera)
-        head = self._heads.get(lane)
-        if head is None:
-            head = await self._look_ups.run(lambda: self._store.highest_seq(*lane))
-            self._heads.learn(lane, head)
-        if key.seq > head:
+        highest = self._highest_seqs.get(lane)
+        if highest is None:
+            highest = await self._look_ups.run(lambda: self._store.highest_seq(*lane))
+            self._highest_seqs.learn(lane, highest)
+        if key.seq > highest:
             return None
         return await self._look_ups.run(lambda: self._store.look_up(key))
 
@@ -167,7 +170,7 @@ class ResultLog:
         for outcome in outcomes:
             if isinstance(outcome, Committed):
                 key = outcome.result.key
-                self._heads.stored((key.device, key.camera), key.seq)
+                self._highest_seqs.stored((key.device, key.camera), key.seq)
                 new.append(outcome.result.cursor)
         start = 0
         for part, answer in group:
@@ -183,3 +186,58 @@ class ResultLog:
 
     async def _write(self, call: Callable[[], Value]) -> Value:
         return await asyncio.get_running_loop().run_in_executor(self._writer, call)
+
+
+class ReadThreads:
+    """A few threads, each with a connection of its own.
+
+    When its caller is cancelled, a read that waits for a thread is dropped and one that runs is interrupted,
+    so that nobody else waits for it.
+    """
+
+    def __init__(self, store: ResultStore, count: int, name: str) -> None:
+        self._store = store
+        self.threads = ThreadPoolExecutor(count, thread_name_prefix=name)
+
+    async def run(self, read: Callable[[], Value]) -> Value:
+        """What `read`, which calls methods of the store, returns or raises."""
+        left = threading.Event()
+
+        def work() -> Value:
+            with self._store.while_wanted(left.is_set):
+                return read()
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        finally:
+            left.set()
+
+
+class HighestSeqs:
+    """The highest seq of each lane that the store ever knew, -1 for a lane without a frame; forgets the lanes
+    that were silent longest.
+
+    A camera numbers its frames upwards, so nearly every frame that comes in is above all of its camera; it
+    needs no look into the database before the graphs run. What is wrong here costs a run of the graphs at
+    most: the commit looks again, in its own transaction.
+    """
+
+    def __init__(self, max_lanes: int = MAX_LANES) -> None:
+        self._highest: OrderedDict[Lane, int] = OrderedDict()
+        self._max_lanes = max_lanes
+
+    def get(self, lane: Lane) -> int | None:
+        """None: not known here."""
+        return self._highest.get(lane)
+
+    def learn(self, lane: Lane, seq: int) -> None:
+        """What the store said of a lane, deleted frames included; a higher seq that came since stays."""
+        self._highest[lane] = max(seq, self._highest.get(lane, -1))
+        self._highest.move_to_end(lane)
+        while len(self._highest) > self._max_lanes:
+            self._highest.popitem(last=False)
+
+    def stored(self, lane: Lane, seq: int) -> None:
+        """A frame was committed. Of a lane that is not known this says nothing: it may have higher ones."""
+        if lane in self._highest:
+            self.learn(lane, seq)

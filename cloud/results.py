@@ -8,9 +8,9 @@ from typing import Final, TypeAlias
 import grpc
 
 from cloud.access import recheck
-from cloud.database import Filter
 from cloud.messages import NAME, frame_key
 from cloud.metrics import CloudMetrics
+from cloud.reads import Filter
 from cloud.result_log import ResultLog
 from cloud.status import refusing
 from splitcodec.errors import CursorOutOfRange, InvalidRequest, ResultNotFound

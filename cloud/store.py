@@ -5,25 +5,23 @@ reading in commit order. A frame key is stored once. The age and size limits del
 camera the cursor of the last deleted one is remembered, so that a reader who was too slow learns of the gap,
 and the highest deleted seq, so that a frame that is sent again after that is not stored anew.
 
-The methods block; `cloud.result_log` calls them off the event loop. Writing is for one thread, reading for
-any.
+Reading is for any thread (`cloud.reads`), writing for one; `cloud.result_log` does both off the event loop.
 """
 
 from __future__ import annotations
 
 import fcntl
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO, TypeAlias
 
-from cloud import database, retention
-from cloud.database import MAX_RESULT_BYTES, Filter, Page
 from cloud.messages import FrameKey
+from cloud.reads import MAX_PAGE_BYTES, ResultReader, check_retired, find
+from cloud.retention import last_old, retire
 from cloud.schema import SCHEMA_VERSION, migrate, version_of
 from splitcodec.errors import FrameConflict, RequestError, ResultRetired, ResultTooLarge, StoreUnavailable
 from splitcodec.wire.names import MAX_SEQ
@@ -32,10 +30,8 @@ from splitcodec.wire.v1.results_pb2 import TaskResult
 DATABASE_FILE: Final = "results.sqlite3"
 LOCK_FILE: Final = "results.lock"
 RETIRE_ROWS: Final = 500  # deleted per transaction, so that commits wait milliseconds at most
-BUSY_TIMEOUT_S: Final = 5.0
-CACHE_KIB: Final = 512
-"""Of pages per connection. It fills within minutes; what is read twice is in the system's cache anyway."""
-STEPS_PER_LOOK: Final = 10_000  # of SQLite's machine, well below a millisecond, between two looks at `left`
+MAX_RESULT_BYTES: Final = MAX_PAGE_BYTES
+"""No result is stored with more: it would fit in no page, and in no message of a stream."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +53,11 @@ class StoreSize:
     num_bytes: int
 
 
-class ResultStore:
+class ResultStore(ResultReader):
     """One process at a time; StoreUnavailable from any method when the database cannot be used."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / DATABASE_FILE
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._connections_lock = threading.Lock()
+        super().__init__(folder / DATABASE_FILE)
         with self._storing():
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock_folder(folder)
@@ -84,12 +77,11 @@ class ResultStore:
                     "update the service or choose another data_dir"
                 )
             migrate(self._writer)
-            self._count = database.count(self._writer)
+            (self._count,) = self._writer.execute("SELECT COUNT(*) FROM results").fetchone()
 
     def close(self) -> None:
         """Close every connection and let go of the folder."""
-        for connection in self._connections:
-            connection.close()
+        super().close()
         self._lock.close()
 
     def put(self, results: Sequence[TaskResult]) -> list[Outcome]:
@@ -103,62 +95,10 @@ class ResultStore:
         self._count += sum(isinstance(one, Committed) and not one.repeated for one in outcomes)
         return outcomes
 
-    def find(self, key: FrameKey) -> TaskResult | None:
-        """The result of that frame, cursor set, or None."""
-        with self._storing():
-            return database.find(self._reader(), key)
-
-    def look_up(self, key: FrameKey) -> TaskResult | None:
-        """`find` for a frame that was sent: ResultRetired if it had a result that was deleted."""
-        with self._storing(), database.snapshot(self._reader()) as connection:
-            result = database.find(connection, key)
-            if result is None:
-                check_retired(connection, key)
-            return result
-
-    def highest_seq(self, device: str, camera: str) -> int:
-        """The highest seq of a camera that was ever stored, deleted ones included; -1 for none."""
-        with self._storing(), database.snapshot(self._reader()) as connection:
-            query = "SELECT MAX(seq) FROM results WHERE device = ? AND camera = ?"
-            (kept,) = connection.execute(query, (device, camera)).fetchone()
-            deleted = retention.highest_retired(connection, device, camera)
-        return deleted if kept is None else max(int(kept), deleted)
-
-    def newest(self) -> int:
-        """The cursor of the result committed last, deleted ones included; 0 if there never was one."""
-        with self._storing():
-            return database.newest(self._reader())
-
-    def read(self, chosen: Filter, after: int, limit: int, *, newest_first: bool = False) -> Page:
-        """At most `limit` results beyond cursor `after`, in rising order, or in falling order below it.
-
-        A page of rising order that reaches the end has the newest cursor of all cameras as its position, so
-        that the next read need not pass the same results of other cameras again.
-        """
-        with self._storing(), database.snapshot(self._reader()) as connection:
-            return database.page(connection, chosen, after, limit, newest_first=newest_first)
-
-    def tail(self, chosen: Filter, after: int, limit: int) -> Page:
-        """`read` in rising order that raises CursorOutOfRange rather than pass over deleted results."""
-        with self._storing(), database.snapshot(self._reader()) as connection:
-            database.check_gap(connection, chosen, after)
-            return database.page(connection, chosen, after, limit, newest_first=False)
-
-    def check_gap(self, chosen: Filter, after: int) -> None:
-        """CursorOutOfRange if results of `chosen` beyond cursor `after` were deleted, or `after` lies ahead
-        of all."""
-        with self._storing(), database.snapshot(self._reader()) as connection:
-            database.check_gap(connection, chosen, after)
-
-    def oldest_position(self, chosen: Filter) -> int:
-        """The cursor to read after to begin with the oldest result still kept."""
-        with self._storing():
-            return database.newest_retired(self._reader(), chosen)
-
     def size(self) -> StoreSize:
         """What is stored now, without a walk through a table; for the thread that writes."""
         with self._storing():
-            return StoreSize(self._count, database.bytes_in_use(self._writer))
+            return StoreSize(self._count, _bytes_in_use(self._writer))
 
     def retire_some(self, oldest_stored: int, max_bytes: int) -> int:
         """Delete up to RETIRE_ROWS results over the limits; how many went. 0 means that the limits hold.
@@ -167,32 +107,18 @@ class ResultStore:
         the database uses more, the oldest results go.
         """
         with self._storing():
-            until = retention.last_old(self._writer, oldest_stored, time.time_ns(), RETIRE_ROWS)
+            until = last_old(self._writer, oldest_stored, time.time_ns(), RETIRE_ROWS)
             with _transaction(self._writer):
-                too_big = database.bytes_in_use(self._writer) > max_bytes
-                gone = retention.retire(self._writer, MAX_SEQ if too_big else until, RETIRE_ROWS)
+                too_big = _bytes_in_use(self._writer) > max_bytes
+                gone = retire(self._writer, MAX_SEQ if too_big else until, RETIRE_ROWS)
             self._count -= gone
             if gone:
                 self._writer.execute("PRAGMA incremental_vacuum").fetchall()
         return gone
 
-    @contextmanager
-    def while_wanted(self, left: Callable[[], bool]) -> Iterator[None]:
-        """Reads of this thread in the body end with StoreUnavailable soon after `left` turned True."""
-        with self._storing():
-            reader = self._reader()
-        # Not Connection.interrupt, which is lost when it comes between two statements.
-        reader.set_progress_handler(left, STEPS_PER_LOOK)
-        try:
-            yield
-        finally:
-            reader.set_progress_handler(None, 0)
-            if reader.in_transaction:
-                reader.execute("ROLLBACK")
-
     def _put_one(self, result: TaskResult) -> Outcome:
         key = FrameKey(result.key.device, result.key.camera, result.key.seq)
-        existing = database.find(self._writer, key)
+        existing = find(self._writer, key)
         if existing is None:
             return self._insert(key, result)
         if existing.capture_time_unix_nanos != result.capture_time_unix_nanos:
@@ -212,33 +138,10 @@ class ResultStore:
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (*key.columns(), result.task, result.capture_time_unix_nanos, time.time_ns(), data),
         )
-        return Committed(database.with_cursor(result, int(stored.lastrowid or 0)), repeated=False)
-
-    def _reader(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._connect()
-            self._local.connection = connection
-        return connection
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        with self._connections_lock:
-            self._connections.append(connection)
-        return connection
-
-    @contextmanager
-    def _storing(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(
-                f"result store {self._path}: {error}; check that disk and its free space"
-            ) from error
+        committed = TaskResult()
+        committed.CopyFrom(result)
+        committed.cursor = int(stored.lastrowid or 0)
+        return Committed(committed, repeated=False)
 
 
 def conflict(key: FrameKey, existing: TaskResult, captured: int) -> FrameConflict:
@@ -257,14 +160,12 @@ def too_large(key: FrameKey, num_bytes: int) -> ResultTooLarge:
     )
 
 
-def check_retired(connection: sqlite3.Connection, key: FrameKey) -> None:
-    """ResultRetired if a frame that is not stored can only be one that was."""
-    highest = retention.highest_retired(connection, key.device, key.camera)
-    if key.seq <= highest:
-        raise ResultRetired(
-            f"{key} was settled here before: results of that camera up to seq {highest} were deleted by age "
-            "or size; do not send it again, and number new frames above"
-        )
+def _bytes_in_use(connection: sqlite3.Connection) -> int:
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
 
 
 def _lock_folder(folder: Path) -> TextIO:

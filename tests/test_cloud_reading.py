@@ -12,9 +12,9 @@ import pytest
 from cloud_helpers import PATIENCE_S, infer_request, running
 from prometheus_client import CollectorRegistry
 
-from cloud.database import Filter, Page
 from cloud.messages import FrameKey
 from cloud.metrics import CloudMetrics
+from cloud.reads import Filter, Page
 from cloud.result_log import READ_THREADS, ResultLog
 from cloud.store import ResultStore
 from splitcodec.wire.v1.results_pb2 import ListResultsRequest

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_cloud_store import key, result
 
-from cloud.database import Filter, page_query
+from cloud.reads import Filter, page_query
 from cloud.schema import SCHEMA_VERSION, migrate, version_of
 from cloud.store import DATABASE_FILE, Committed, ResultStore
 from splitcodec.errors import CursorOutOfRange, StoreUnavailable

@@ -21,9 +21,8 @@ from cloud_helpers import (
 from test_cloud_store import ANY_SIZE, FUTURE, key, result, retire_all, seqs
 from test_cloud_stream import acks, collect, labels, stored_in_file
 
-from cloud.database import MAX_RESULT_BYTES
 from cloud.ingest import MAX_RESPONSE_BYTES
-from cloud.store import Committed, ResultStore
+from cloud.store import MAX_RESULT_BYTES, Committed, ResultStore
 from splitcodec.errors import ResultRetired, ResultTooLarge
 from splitcodec.wire.integrity import is_intact
 from splitcodec.wire.v1.ingest_pb2 import StreamRequest

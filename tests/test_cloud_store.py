@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud.database import MAX_PAGE_BYTES, Filter
 from cloud.messages import FrameKey
+from cloud.reads import MAX_PAGE_BYTES, Filter
 from cloud.store import DATABASE_FILE, Committed, ResultStore
 from splitcodec.errors import CursorOutOfRange, FrameConflict, StoreUnavailable
 from splitcodec.wire.v1 import results_pb2

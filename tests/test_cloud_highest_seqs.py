@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cloud_helpers import PATIENCE_S, infer_request, running
 
-from cloud.lane_heads import LaneHeads
 from cloud.messages import FrameKey
+from cloud.result_log import HighestSeqs
 from cloud.store import ResultStore
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
@@ -71,20 +71,20 @@ async def test_one_frame_sent_twice_at_once_is_stored_once(tmp_path: Path) -> No
 
 
 def test_a_lane_that_the_store_was_not_asked_about_stays_unknown() -> None:
-    heads = LaneHeads()
-    heads.stored(DOOR, 7)
-    assert heads.get(DOOR) is None, "the store may hold higher ones"
-    heads.learn(DOOR, 3)
-    heads.stored(DOOR, 7)
-    heads.learn(DOOR, 5)
-    assert heads.get(DOOR) == 7, "what came meanwhile stays"
+    highest = HighestSeqs()
+    highest.stored(DOOR, 7)
+    assert highest.get(DOOR) is None, "the store may hold higher ones"
+    highest.learn(DOOR, 3)
+    highest.stored(DOOR, 7)
+    highest.learn(DOOR, 5)
+    assert highest.get(DOOR) == 7, "what came meanwhile stays"
 
 
 def test_lanes_that_were_silent_longest_are_forgotten() -> None:
-    heads = LaneHeads(max_lanes=2)
-    heads.learn(DOOR, 1)
-    heads.learn(GATE, 1)
-    heads.stored(DOOR, 2)
-    heads.learn(YARD, 1)
-    assert heads.get(GATE) is None
-    assert (heads.get(DOOR), heads.get(YARD)) == (2, 1)
+    highest = HighestSeqs(max_lanes=2)
+    highest.learn(DOOR, 1)
+    highest.learn(GATE, 1)
+    highest.stored(DOOR, 2)
+    highest.learn(YARD, 1)
+    assert highest.get(GATE) is None
+    assert (highest.get(DOOR), highest.get(YARD)) == (2, 1)
