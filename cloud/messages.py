@@ -9,7 +9,6 @@ from typing import Final
 
 from cloud.runner import TaskOutput
 from splitcodec.errors import CorruptBitstream, InvalidRequest
-from splitcodec.tasks.messages import put_answer
 from splitcodec.tracing import TraceParent
 from splitcodec.wire.integrity import is_intact
 from splitcodec.wire.names import MAX_SEQ, NAME_REGEX
@@ -98,5 +97,5 @@ def task_result(frame: IncomingFrame, output: TaskOutput, finished_time: int) ->
         finished_time_unix_nanos=finished_time,
         stage_seconds=dict(output.stage_seconds),
     )
-    put_answer(output.answer, result)
+    output.answer.put(result)
     return result

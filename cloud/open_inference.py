@@ -12,9 +12,10 @@ from cloud.metrics import CloudMetrics
 from cloud.pipeline import Pipeline
 from cloud.runner import FrameRunner, ServedPrompt
 from cloud.status import refusing
-from cloud.tensors import INPUT, OUTPUTS, TensorKind, answer_tensors, one_element
+from cloud.tensors import INPUT, answer_tensors, one_element
 from splitcodec import __version__
 from splitcodec.errors import InvalidRequest, UnknownTask
+from splitcodec.tasks import TensorKind
 from splitcodec.tasks.postprocess import answer_type
 from splitcodec.wire.v1 import open_inference_pb2 as wire
 from splitcodec.wire.v1.open_inference_pb2_grpc import GRPCInferenceServiceServicer
@@ -78,7 +79,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
                 versions=[prompt.prompt_digest.hex() for prompt in prompts],
                 platform=PLATFORM,
                 inputs=[_metadata(TensorKind(INPUT, "BYTES", (1,)))],
-                outputs=[_metadata(kind) for kind in OUTPUTS[answer_type(prompts[0].postprocess)]],
+                outputs=[_metadata(kind) for kind in answer_type(prompts[0].postprocess).tensor_kinds],
             )
 
     async def ModelInfer(self, request: wire.ModelInferRequest, context: Context) -> wire.ModelInferResponse:

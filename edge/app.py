@@ -7,20 +7,19 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, FastAPI, Header, Query, Request
 from fastapi.responses import Response
 from prometheus_client.exposition import choose_encoder
-from pydantic import TypeAdapter
 
 from edge import problems
 from edge.body import receive_picture
 from edge.docs_page import docs_routes
+from edge.frame_json import FrameJson
 from edge.page_routes import list_routes, page_routes
 from edge.pipeline import EdgePipeline
 from edge.prompt_routes import camera_routes, prompt_routes
-from edge.report import FrameReport, FrameStatus, Readiness
+from edge.report import FrameStatus, Readiness
 from splitcodec import __version__
 from splitcodec.picture import CONTENT_TYPES, GENERIC_TYPE
 from splitcodec.wire.names import NAME_PATTERN
 
-_FRAME_JSON: Final[TypeAdapter[FrameReport | FrameStatus]] = TypeAdapter(FrameReport | FrameStatus)
 _JSON: Final = "application/json"
 DESCRIPTION: Final = "Pictures in, task results out; only compressed features leave this machine."
 
@@ -52,13 +51,10 @@ def create_app(pipeline: EdgePipeline) -> FastAPI:
 
 def _frames(pipeline: EdgePipeline) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["frames"], responses=_PROBLEM_RESPONSES)
+    written = FrameJson()
+    answers = written.schema | FrameStatus
 
-    @router.post(
-        "/frames",
-        openapi_extra=_PICTURE_BODY,
-        responses=_SPOOLED_RESPONSE,
-        response_model=FrameReport | FrameStatus,
-    )
+    @router.post("/frames", openapi_extra=_PICTURE_BODY, responses=_SPOOLED_RESPONSE, response_model=answers)
     async def post_frame(
         request: Request,
         camera: Camera = "default",
@@ -83,12 +79,16 @@ def _frames(pipeline: EdgePipeline) -> APIRouter:
             outcome = await pipeline.process(order, picture, kind, wait=wait)
             if isinstance(outcome, FrameStatus):
                 counted.outcome = "spooled"
-        return _as_response(outcome)
+        # As JSON at once: the framework would check its own answer again first.
+        body = written.dump(outcome)
+        if isinstance(outcome, FrameStatus):
+            return Response(body, 202, {"Location": f"/v1/frames/{outcome.id}"}, _JSON)
+        return Response(body, media_type=_JSON)
 
-    @router.get("/frames/{frame_id}")
-    async def get_frame(frame_id: str) -> FrameReport | FrameStatus:
+    @router.get("/frames/{frame_id}", response_model=answers)
+    async def get_frame(frame_id: str) -> Response:
         """The result of a recent frame, or what became of one that has none yet."""
-        return await pipeline.find(frame_id)
+        return Response(written.dump(await pipeline.find(frame_id)), media_type=_JSON)
 
     @router.get("/frames/{frame_id}/overlay.jpg", response_class=Response, responses=_JPEG_RESPONSE)
     async def get_overlay(frame_id: str) -> Response:
@@ -96,14 +96,6 @@ def _frames(pipeline: EdgePipeline) -> APIRouter:
         return Response(await pipeline.overlay(frame_id), media_type="image/jpeg")
 
     return router
-
-
-def _as_response(outcome: FrameReport | FrameStatus) -> Response:
-    """As JSON at once: the framework would check its own answer again first."""
-    body = _FRAME_JSON.dump_json(outcome)
-    if isinstance(outcome, FrameReport):
-        return Response(body, media_type=_JSON)
-    return Response(body, 202, {"Location": f"/v1/frames/{outcome.id}"}, _JSON)
 
 
 def _operations(pipeline: EdgePipeline) -> APIRouter:

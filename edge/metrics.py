@@ -103,6 +103,11 @@ class EdgeMetrics(ServiceMetrics):
             registry=registry,
         )
         self.pending = Gauge("splitcodec_edge_pending_frames", "Frames in work", registry=registry)
+        self.unknown_results = Counter(
+            "splitcodec_edge_unknown_results_total",
+            "Results of a kind that this version does not know; they are kept and shown as such",
+            registry=registry,
+        )
         self.source_up = Gauge(
             "splitcodec_edge_source_up",
             "1 while a camera that this edge reads itself gives signs of life",

@@ -12,7 +12,7 @@ from edge.metrics import EdgeMetrics
 from edge.outbox import Outbox
 from edge.uplink import CloudAnswer, FrameKey, Refused, Reply
 from splitcodec.errors import CloudRefused
-from splitcodec.tasks import DetectionResult
+from splitcodec.tasks import UnknownAnswer
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,10 @@ class Replies:
             log.warning("the cloud answered %s, which is not under way", answer.key)
             return
         one.answered, lane.refusal, lane.given_up = True, None, ""
-        if isinstance(answer.answer, DetectionResult):
-            lane.worth = len(answer.answer.detections)
+        if isinstance(answer.answer, UnknownAnswer):
+            self._metrics.unknown_results.inc()
+        if answer.answer.objects is not None:
+            lane.worth = answer.answer.objects
         entry = lane.entries.get(answer.key.seq)
         if entry is not None and entry.awaited and not entry.answer.done():
             entry.answer.set_result(answer)

@@ -1,17 +1,13 @@
-"""What the edge tells about a frame; these types are the JSON of the HTTP interface."""
+"""What the edge tells; but for the answer in FrameReport, these types are the JSON of the HTTP interface."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-from splitcodec.tasks import (
-    ClassificationResult,
-    Detection,
-    DetectionResult,
-    SegmentationResult,
-    TaskAnswer,
-)
+from splitcodec.tasks import TaskAnswer
+
+MAX_FOUND: Final = 6  # classes of an answer named in short
 
 
 @dataclass(frozen=True)
@@ -25,12 +21,20 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class Found:
+    """One thing an answer names: a class, and how sure or how large (0..1)."""
+
+    label: str
+    share: float
+
+
+@dataclass(frozen=True)
 class FrameReport:
     """One frame and its result.
 
     capture_time: unix seconds; num_bytes: of the bitstream that was sent; bpp: its bits per source pixel;
-    rate: as encoded, in steps of 1/256; digests: first 8 bytes, in hex. The answer is under one of
-    detections (boxes in source pixels, best first), segmentation and classification; the others are null.
+    rate: as encoded, in steps of 1/256; digests: first 8 bytes, in hex; answer: in JSON under the name of its
+    kind, see edge.frame_json.
     """
 
     id: str
@@ -39,9 +43,7 @@ class FrameReport:
     seq: int
     task: str
     capture_time: float
-    detections: tuple[Detection, ...] | None
-    segmentation: SegmentationResult | None
-    classification: ClassificationResult | None
+    answer: TaskAnswer
     num_bytes: int
     bpp: float
     rate: float
@@ -55,18 +57,9 @@ class FrameReport:
     state: Literal["answered"] = "answered"
 
     @property
-    def answer(self) -> TaskAnswer:
-        """The one that is not null."""
-        answer = self.segmentation or self.classification
-        return DetectionResult(self.detections or ()) if answer is None else answer
-
-
-@dataclass(frozen=True)
-class Found:
-    """One thing an answer names: a class, and how sure or how large (0..1)."""
-
-    label: str
-    share: float
+    def found(self) -> tuple[Found, ...]:
+        """The first few classes of the answer."""
+        return tuple(Found(one.label, one.value) for one in self.answer.named[:MAX_FOUND])
 
 
 @dataclass(frozen=True)

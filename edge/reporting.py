@@ -9,15 +9,13 @@ from typing import Final
 
 import simplejpeg
 
-from edge.report import Found, FrameReport, FrameSummary, Timings
+from edge.report import FrameReport, FrameSummary, Timings
 from edge.uplink import CloudAnswer, OutgoingFrame
 from splitcodec.codec import EncodedFrame
 from splitcodec.frame import Canvas
-from splitcodec.tasks import ClassificationResult, Detection, DetectionResult, SegmentationResult, TaskAnswer
 from splitcodec.wire.names import MAX_SEQ
 
 JPEG_QUALITY: Final = 75
-MAX_FOUND: Final = 6  # classes named in a summary
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,7 @@ def waited_report(coded: CodedFrame, answer: CloudAnswer, timings: Timings) -> F
         seq=frame.seq,
         task=frame.task,
         capture_time=frame.capture_time_nanos / 1e9,
-        detections=_detections(answer.answer),
-        segmentation=_segmentation(answer.answer),
-        classification=_classification(answer.answer),
+        answer=answer.answer,
         num_bytes=coded.encoded.num_bytes,
         bpp=coded.bpp,
         rate=coded.encoded.rate,
@@ -103,9 +99,7 @@ def late_report(answer: CloudAnswer, seconds: float) -> FrameReport:
         seq=key.seq,
         task=answer.task,
         capture_time=answer.capture_time_nanos / 1e9,
-        detections=_detections(answer.answer),
-        segmentation=_segmentation(answer.answer),
-        classification=_classification(answer.answer),
+        answer=answer.answer,
         num_bytes=answer.num_bytes,
         bpp=8 * answer.num_bytes / max(height * width, 1),
         rate=answer.rate,
@@ -126,13 +120,6 @@ def jpeg_size(canvas: Canvas) -> int:
 
 def frame_summary(report: FrameReport, sizes: FrameSizes, *, has_picture: bool) -> FrameSummary:
     """A report in short."""
-    answer = report.answer
-    if isinstance(answer, DetectionResult):
-        found = [Found(one.label, one.score) for one in answer.detections]
-    elif isinstance(answer, SegmentationResult):
-        found = [Found(one.label, one.share) for one in answer.classes]
-    else:
-        found = [Found(one.label, one.score) for one in answer.classes]
     return FrameSummary(
         id=report.id,
         camera=report.camera,
@@ -144,18 +131,6 @@ def frame_summary(report: FrameReport, sizes: FrameSizes, *, has_picture: bool) 
         rate=report.rate,
         total=report.timings.total,
         has_picture=has_picture,
-        found=tuple(found[:MAX_FOUND]),
-        objects=len(found) if isinstance(answer, DetectionResult) else None,
+        found=report.found,
+        objects=report.answer.objects,
     )
-
-
-def _detections(answer: TaskAnswer) -> tuple[Detection, ...] | None:
-    return answer.detections if isinstance(answer, DetectionResult) else None
-
-
-def _segmentation(answer: TaskAnswer) -> SegmentationResult | None:
-    return answer if isinstance(answer, SegmentationResult) else None
-
-
-def _classification(answer: TaskAnswer) -> ClassificationResult | None:
-    return answer if isinstance(answer, ClassificationResult) else None

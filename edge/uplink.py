@@ -16,8 +16,7 @@ from edge.cloud_link import CloudLink
 from edge.settings import EdgeSettings
 from edge.waiting import in_time
 from splitcodec.errors import CloudRefused, CloudUnavailable, ResultRetired
-from splitcodec.tasks import TaskAnswer
-from splitcodec.tasks.messages import get_answer
+from splitcodec.tasks import TaskAnswer, answer_of
 from splitcodec.texts import shortened
 from splitcodec.tracing import Tracing
 from splitcodec.wire.integrity import frame_crc, is_intact
@@ -252,7 +251,7 @@ def _refused(rejection: ingest_pb2.Rejection) -> Refused:
 def _answer(result: results_pb2.TaskResult) -> CloudAnswer | None:
     """None if this edge cannot read the answer, which is settled nevertheless."""
     try:
-        answer = get_answer(result)
+        answer = answer_of(result)
     except CloudRefused as error:
         log.error("frame %s: %s", _key(result.key), error)
         return None

@@ -7,26 +7,21 @@ the cloud. They come with scikit-image and hold objects of COCO classes.
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
-from splitcodec.demo_show import Outcome, found_in, jpeg_sizes, side_by_side, summary, table
-from splitcodec.errors import CloudRefused, DatasetError, InvalidRequest
+from splitcodec.client import EdgeClient
+from splitcodec.demo_show import Outcome, jpeg_sizes, side_by_side, summary, table
+from splitcodec.errors import DatasetError
 from splitcodec.launch import running_services
 from splitcodec.packs import load_pack
 from splitcodec.sample_photos import packaged_photos
 
 REQUEST_TIMEOUT_S: Final = 60.0
-POLL_S: Final = 0.1
-_TYPES: Final = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 _FAILED: Final = 1
 
 
@@ -45,13 +40,14 @@ def demo_command(
     pictures = overlay_paths(photos, out)
     with (
         tempfile.TemporaryDirectory(prefix="splitcodec-demo-") as folder,
-        services(Path(folder), pack) as edge,
+        services(Path(folder), pack) as url,
+        EdgeClient(url, deadline_s=2 * REQUEST_TIMEOUT_S) as edge,
     ):
-        typer.echo(f"edge on http://127.0.0.1:{edge.port}, {len(photos)} photos")
+        typer.echo(f"edge on {url}, {len(photos)} photos")
         for task in tasks:
-            edge.post(photos[0], task, rate)  # the first frame of a task is slower; it is not counted
+            show(edge, photos[0], task, rate)  # the first frame of a task is slower; it is not counted
         for photo, picture in zip(photos, pictures, strict=True):
-            answers = [edge.show(photo, task, rate) for task in tasks]
+            answers = [show(edge, photo, task, rate) for task in tasks]
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture.write_bytes(side_by_side(answers))
             outcomes += answers
@@ -72,64 +68,34 @@ def overlay_paths(photos: Sequence[Path], out: Path) -> list[Path]:
     return paths
 
 
-@dataclass(frozen=True)
-class EdgeClient:
-    """HTTP calls to an edge on this machine."""
+def show(edge: EdgeClient, photo: Path, task: str, rate: float | None) -> Outcome:
+    """Post a photo for a task, fetch its overlay, and say what came back.
 
-    port: int
-
-    def show(self, photo: Path, task: str, rate: float | None) -> Outcome:
-        """Post a photo for a task, fetch its overlay, and say what came back. Errors as for `post`."""
-        report = self.post(photo, task, rate)
-        timings = report["timings"]
-        return Outcome(
-            name=photo.name,
-            task=task,
-            found=found_in(report),
-            sent_bytes=report["num_bytes"],
-            jpeg_bytes=jpeg_sizes(_read(photo), report["network_height"], report["network_width"]),
-            edge_ms=1000 * sum(timings["edge"].values()),
-            cloud_ms=1000 * sum(timings["cloud"].values()),
-            overlay=self._call("GET", f"/v1/frames/{report['id']}/overlay.jpg"),
-        )
-
-    def post(self, photo: Path, task: str, rate: float | None) -> dict[str, Any]:
-        """The edge's report on a photo. DatasetError, or InvalidRequest or CloudRefused as the edge said."""
-        path = f"/v1/frames?camera=demo&task={task}" + ("" if rate is None else f"&rate={rate}")
-        kind = _TYPES.get(photo.suffix.lower(), "application/octet-stream")
-        report: dict[str, Any] = json.loads(self._call("POST", path, _read(photo), {"Content-Type": kind}))
-        deadline = time.monotonic() + REQUEST_TIMEOUT_S
-        while report["state"] != "answered":  # too slow for the deadline: it comes later
-            if report["state"] == "quarantined" or time.monotonic() > deadline:
-                raise CloudRefused(f"{photo.name} is {report['state']}: {report['reason']}")
-            time.sleep(POLL_S)
-            report = json.loads(self._call("GET", f"/v1/frames/{report['id']}"))
-        return report
-
-    def _call(
-        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
-    ) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * REQUEST_TIMEOUT_S)
-        with contextlib.closing(connection):
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            data = response.read()
-        if response.status not in (http.client.OK, http.client.ACCEPTED):
-            problem = json.loads(data)
-            said = f"{method} {path}: {response.status} {problem['detail']} ({problem['remedy']})"
-            raise InvalidRequest(said) if response.status < 500 else CloudRefused(said)
-        return data
+    DatasetError: the photo cannot be read; what the edge refused as EdgeClient says.
+    """
+    data = _read(photo)
+    report = edge.infer(data, task=task, camera="demo", rate=rate)
+    return Outcome(
+        name=photo.name,
+        task=task,
+        found=report.answer.headline,
+        sent_bytes=report.num_bytes,
+        jpeg_bytes=jpeg_sizes(data, report.network_height, report.network_width),
+        edge_ms=1000 * sum(report.timings.edge.values()),
+        cloud_ms=1000 * sum(report.timings.cloud.values()),
+        overlay=edge.overlay(report.id),
+    )
 
 
 @contextlib.contextmanager
-def services(folder: Path, pack: str) -> Iterator[EdgeClient]:
-    """A cloud and an edge in front of it, as processes on free loopback ports; they end with the block.
+def services(folder: Path, pack: str) -> Iterator[str]:
+    """The address of an edge with a cloud behind it: processes on loopback ports, ended with the block.
 
     folder: for their state. RuntimeUnavailable: one of them did not start.
     """
     deadline = f"--deadline-s={REQUEST_TIMEOUT_S:.0f}"
     with running_services(folder, pack, "auto", [deadline]) as running:
-        yield EdgeClient(running.edge.ports["http_port"])
+        yield f"http://127.0.0.1:{running.edge.ports['http_port']}"
 
 
 def _read(photo: Path) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import simplejpeg
@@ -13,10 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from splitcodec.frame import read_picture, resize
 from splitcodec.placement import fit_size
+from splitcodec.tasks import Named
 
 JPEG_QUALITIES: Final = (50, 75)
 SHOWN: Final = 4  # labels per row of the table
-BACKGROUND: Final = "background"  # a class of this name is nothing that was found
 _HEADINGS: Final = ("photo", "task", "found", "sent B", "JPEG50 B", "JPEG75 B", "edge ms", "cloud ms")
 _TEXT_COLUMNS: Final = 3
 _CAPTION: Final = 24  # pixels of a panel's caption
@@ -28,30 +28,18 @@ _QUALITY: Final = 88
 class Outcome:
     """One photo's answer for one task.
 
-    found: labels with scores or, of a class map, with shares of the picture; best first. jpeg_bytes: as JPEG
+    found: the answer's headline. jpeg_bytes: as JPEG
     at network size; edge_ms, cloud_ms: computing; overlay: JPEG of the photo with the answer drawn on it.
     """
 
     name: str
     task: str
-    found: tuple[tuple[str, float], ...]
+    found: tuple[Named, ...]
     sent_bytes: int
     jpeg_bytes: tuple[int, int]
     edge_ms: float
     cloud_ms: float
     overlay: bytes
-
-
-def found_in(report: dict[str, Any]) -> tuple[tuple[str, float], ...]:
-    """Labels and values of whatever kind of answer an edge's report holds."""
-    if report["detections"] is not None:
-        return tuple((item["label"], item["score"]) for item in report["detections"])
-    if report["segmentation"] is not None:
-        shares = ((item["label"], item["share"]) for item in report["segmentation"]["classes"])
-        return tuple((label, share) for label, share in shares if label != BACKGROUND)
-    return tuple(
-        (item["label"].partition(",")[0], item["score"]) for item in report["classification"]["classes"]
-    )
 
 
 def table(outcomes: Sequence[Outcome]) -> list[str]:
@@ -83,7 +71,7 @@ def side_by_side(outcomes: Sequence[Outcome]) -> bytes:
     whole = Image.new("RGB", (sum(panel.shape[1] for panel in shown), height + _CAPTION), _PAPER)
     pen, font, left = ImageDraw.Draw(whole), ImageFont.load_default(size=14), 0
     for outcome, panel in zip(outcomes, shown, strict=True):
-        best = f", {outcome.found[0][0]} {outcome.found[0][1]:.2f}" if outcome.found else ""
+        best = f", {outcome.found[0].label} {outcome.found[0].value:.2f}" if outcome.found else ""
         pen.text((left + 6, 3), f"{outcome.task}: {outcome.sent_bytes} bytes{best}", fill=_INK, font=font)
         whole.paste(Image.fromarray(panel), (left, _CAPTION))
         left += panel.shape[1]
@@ -103,7 +91,7 @@ def jpeg_sizes(data: bytes, height: int, width: int) -> tuple[int, int]:
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
-    found = ", ".join(f"{label} {value:.2f}" for label, value in outcome.found[:SHOWN]) or "nothing"
+    found = ", ".join(f"{one.label} {one.value:.2f}" for one in outcome.found[:SHOWN]) or "nothing"
     if len(outcome.found) > SHOWN:
         found += f", {len(outcome.found) - SHOWN} more"
     sizes = (outcome.sent_bytes, *outcome.jpeg_bytes)

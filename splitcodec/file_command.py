@@ -62,7 +62,8 @@ def decode_command(
     from splitcodec.picture_codec import load
 
     task, answer = load(pack, engine).answer(bitstream.read_bytes())
-    typer.echo(json.dumps({"task": task, **dataclasses.asdict(answer)}))
+    values = dataclasses.asdict(answer)  # type: ignore[call-overload]  # every answer is a dataclass
+    typer.echo(json.dumps({"task": task, **values}))
 
 
 def inspect_command(bitstream: BitstreamFile) -> None:

@@ -1,8 +1,9 @@
-"""A task's answer drawn on the picture it is about, as a JPEG: boxes, a class map, or classes."""
+"""A task's answer drawn on the picture it is about, as a JPEG."""
 
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,13 +14,13 @@ from PIL import Image, ImageDraw, ImageFont
 from splitcodec.frame import RGB, Picture, decode_picture, resize
 from splitcodec.picture import DEFAULT_LIMITS, PictureLimits
 from splitcodec.placement import fit_size
-from splitcodec.tasks import ClassificationResult, Detection, DetectionResult, SegmentationResult, TaskAnswer
+from splitcodec.tasks import TaskAnswer
+from splitcodec.tasks.drawing import LegendRow, MarkedBox, Tint
 
 MAX_OVERLAY_SIDE: Final = 1280
 """Longest side of an overlay in pixels; larger pictures are scaled down."""
 _GOLDEN_RATIO: Final = 0.618033988749895  # steps of this fraction of the colour circle never come close again
 _QUALITY: Final = 85
-_BACKGROUND: Final = "background"  # a class of this name stays as it is
 _MASK_OPACITY: Final = 0.55
 _LEGEND_ROWS: Final = 8
 _PAPER: Final = (20, 20, 20)
@@ -48,18 +49,17 @@ def draw_overlay(picture: Picture, answer: TaskAnswer, max_side: int = MAX_OVERL
     source = (picture.source_height, picture.source_width)
     height, width = fit_size(*source, min(max_side, source[0]), min(max_side, source[1]))
     pixels = resize(picture.pixels, height, width)
-    if isinstance(answer, SegmentationResult):
-        pixels = _tinted(pixels, answer)
+    drawing = answer.drawing()
+    if drawing.tint is not None:
+        pixels = _tinted(pixels, drawing.tint)
     image = Image.fromarray(pixels)
     pen = ImageDraw.Draw(image)
     longest = max(height, width)
     font = ImageFont.load_default(size=max(11, longest // 45))
     style = _Style(width / source[1], height / source[0], width, max(2, longest // 300), font)
-    if isinstance(answer, DetectionResult):
-        for detection in sorted(answer.detections, key=lambda item: item.score):
-            _draw(pen, detection, style)
-    else:
-        _draw_legend(pen, _legend(answer), style)
+    for box in drawing.boxes:
+        _draw(pen, box, style)
+    _draw_legend(pen, drawing.legend[:_LEGEND_ROWS], style)
     return bytes(simplejpeg.encode_jpeg(np.asarray(image), quality=_QUALITY))
 
 
@@ -80,45 +80,23 @@ class _Style:
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-@dataclass(frozen=True)
-class _LegendRow:
-    text: str
-    colour: Colour
-
-
-def _legend(answer: SegmentationResult | ClassificationResult) -> list[_LegendRow]:
-    """Classes and what they reach, at most _LEGEND_ROWS; a class map's background is not named."""
-    if isinstance(answer, ClassificationResult):
-        rows = [
-            _LegendRow(f"{one.label.partition(',')[0]} {one.score:.2f}", class_colour(one.class_id))
-            for one in answer.classes
-        ]
-    else:
-        rows = [
-            _LegendRow(f"{one.label} {one.share:.0%}", class_colour(one.class_id))
-            for one in answer.classes
-            if one.label != _BACKGROUND
-        ]
-    return rows[:_LEGEND_ROWS]
-
-
-def _tinted(pixels: RGB, answer: SegmentationResult) -> RGB:
-    """[h, w, 3] with every class but the background in its colour, where the picture shines through."""
+def _tinted(pixels: RGB, tint: Tint) -> RGB:
+    """[h, w, 3] with every class but the plain ones in its colour, where the picture shines through."""
     height, width = pixels.shape[:2]
-    rows = (np.arange(height) * answer.height) // height
-    columns = (np.arange(width) * answer.width) // width
-    classes = answer.class_map()[rows[:, None], columns[None, :]]
-    plain = {one.class_id for one in answer.classes if one.label == _BACKGROUND}
-    colours = np.zeros((max(answer.run_classes) + 1, 3), np.float32)
+    whole = tint.class_map()
+    rows = (np.arange(height) * whole.shape[0]) // height
+    columns = (np.arange(width) * whole.shape[1]) // width
+    colours = np.zeros((int(whole.max()) + 1, 3), np.float32)
     opacity = np.zeros((len(colours), 1), np.float32)
-    for class_id in set(answer.run_classes) - plain:
+    for class_id in set(np.unique(whole).tolist()) - tint.plain:
         colours[class_id], opacity[class_id] = class_colour(class_id), _MASK_OPACITY
+    classes = whole[rows[:, None], columns[None, :]]
     cover = opacity[classes]
     mixed: RGB = (pixels * (1.0 - cover) + colours[classes] * cover).round().astype(np.uint8)
     return mixed
 
 
-def _draw_legend(pen: ImageDraw.ImageDraw, rows: list[_LegendRow], style: _Style) -> None:
+def _draw_legend(pen: ImageDraw.ImageDraw, rows: Sequence[LegendRow], style: _Style) -> None:
     """One line per row on dark paper in the top-left corner, each behind a square of its colour."""
     if not rows:
         return
@@ -129,17 +107,15 @@ def _draw_legend(pen: ImageDraw.ImageDraw, rows: list[_LegendRow], style: _Style
     pen.rectangle((0, 0, wide, line * len(rows) + stroke), fill=_PAPER)
     for number, row in enumerate(rows):
         top = number * line + stroke
-        pen.rectangle((stroke, top, line - stroke, top + line - 2 * stroke), fill=row.colour)
+        pen.rectangle((stroke, top, line - stroke, top + line - 2 * stroke), fill=class_colour(row.class_id))
         pen.text((line + stroke, top), row.text, fill=(255, 255, 255), font=font)
 
 
-def _draw(pen: ImageDraw.ImageDraw, detection: Detection, style: _Style) -> None:
-    stroke, font = style.stroke, style.font
-    x1, x2 = detection.box.x1 * style.scale_x, detection.box.x2 * style.scale_x
-    y1, y2 = detection.box.y1 * style.scale_y, detection.box.y2 * style.scale_y
-    colour = class_colour(detection.class_id)
+def _draw(pen: ImageDraw.ImageDraw, marked: MarkedBox, style: _Style) -> None:
+    stroke, font, text, colour = style.stroke, style.font, marked.text, class_colour(marked.class_id)
+    x1, x2 = marked.box.x1 * style.scale_x, marked.box.x2 * style.scale_x
+    y1, y2 = marked.box.y1 * style.scale_y, marked.box.y2 * style.scale_y
     pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=stroke)
-    text = f"{detection.label} {detection.score:.2f}"
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     text_width, text_height = right - left + 2 * stroke, bottom - top + 2 * stroke
     # Above the box, or inside it at the upper edge of the picture; shifted left at its right edge.

@@ -16,7 +16,7 @@ from cloud.server import CloudServer
 from cloud.settings import CloudSettings
 from splitcodec.bitstream import Bitstream, Header, parse, serialize
 from splitcodec.errors import GraphFailed, SigmaIndexMismatch, SplitcodecError, UnknownPrompt
-from splitcodec.tasks import Box, Detection, DetectionResult
+from splitcodec.tasks import Box, Detection, Detections
 from splitcodec.wire.options import client_options
 from splitcodec.wire.v1.ingest_pb2 import Frame, InferRequest, StreamRequest
 from splitcodec.wire.v1.ingest_pb2_grpc import FeatureIngestStub
@@ -73,7 +73,7 @@ class PlainRunner:
         if text == "fatal":
             return GraphFailed("secret detail of a graph")
         found = Detection(text, 1, 0.5, Box(1.0, 2.0, 3.0, 4.0))
-        return TaskOutput("detect", bitstream.header, DetectionResult((found,)), {"decoder": 0.25})
+        return TaskOutput("detect", bitstream.header, Detections((found,)), {"decoder": 0.25})
 
 
 def answered(runner: FrameRunner, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:

@@ -18,9 +18,7 @@ from tiny_pack import noise_canvas, write_three_tasks
 from splitcodec.codec import FeatureEncoder
 from splitcodec.launch import start_service
 from splitcodec.packs import Pack
-from splitcodec.tasks import DetectionResult, SegmentationResult
-from splitcodec.tasks.messages import get_answer
-from splitcodec.tasks.postprocess import ANSWERS, POSTPROCESSES
+from splitcodec.tasks import Detections, SegmentationMask, answer_of
 from splitcodec.wire.v1 import open_inference_pb2 as wire
 from splitcodec.wire.v1.ingest_pb2 import InferRequest
 from splitcodec.wire.v1.ingest_pb2_grpc import FeatureIngestStub
@@ -64,8 +62,8 @@ def _bitstreams(pack: Pack, folder: Path) -> list[Path]:
 
 def _expected(result: TaskResult) -> dict[str, list[Any]]:
     """The tensors of a stored result, flat."""
-    answer = get_answer(result)
-    if isinstance(answer, DetectionResult):
+    answer = answer_of(result)
+    if isinstance(answer, Detections):
         found = answer.detections
         corners = [value for one in found for value in (one.box.x1, one.box.y1, one.box.x2, one.box.y2)]
         return {
@@ -78,7 +76,7 @@ def _expected(result: TaskResult) -> dict[str, list[Any]]:
         "labels": [one.label for one in answer.classes],
         "class_ids": [one.class_id for one in answer.classes],
     }
-    if isinstance(answer, SegmentationResult):
+    if isinstance(answer, SegmentationMask):
         shares = [one.share for one in answer.classes]
         return {**expected, "shares": shares, "class_map": answer.class_map().ravel().tolist()}
     return {**expected, "scores": [one.score for one in answer.classes]}
@@ -170,7 +168,3 @@ async def test_a_tensor_of_another_shape_is_refused(tmp_path: Path) -> None:
     request.inputs[0].shape[:] = [2]
     async with running(tmp_path) as cloud:
         assert await _refused(cloud, request) == "InvalidRequest"
-
-
-def test_every_postprocess_has_a_kind_of_answer() -> None:
-    assert set(ANSWERS) == set(POSTPROCESSES)

@@ -23,14 +23,14 @@ from splitcodec.frame import read_canvas, read_picture
 from splitcodec.packs import Pack
 from splitcodec.runtime import open_session
 from splitcodec.tasks import (
-    ClassificationResult,
-    DetectionResult,
+    ClassScores,
+    Detections,
     ResultLimits,
-    SegmentationResult,
+    SegmentationMask,
     TaskAnswer,
+    answer_of,
     postprocess_for,
 )
-from splitcodec.tasks.messages import get_answer
 from splitcodec.wire.options import client_options
 from splitcodec.wire.v1.ingest_pb2 import Frame, InferRequest
 from splitcodec.wire.v1.ingest_pb2_grpc import FeatureIngestStub
@@ -39,7 +39,7 @@ from splitcodec.wire.v1.results_pb2_grpc import ResultsStub
 
 PATIENCE_S = 60.0
 LIMITS = ResultLimits(score_threshold=0.3, max_detections=5, top_classes=3)
-KINDS = {"detect": DetectionResult, "segment": SegmentationResult, "classify": ClassificationResult}
+KINDS = {"detect": Detections, "segment": SegmentationMask, "classify": ClassScores}
 FIELDS = {"detect": "detections", "segment": "segmentation", "classify": "classification"}
 HEIGHT, WIDTH = 120, 200
 
@@ -77,14 +77,14 @@ def expected(pack: Pack, task: str, bitstream: bytes) -> TaskAnswer:
 
 def same(one: TaskAnswer, other: TaskAnswer) -> bool:
     """Equal but for the single precision of the message."""
-    if isinstance(one, SegmentationResult) and isinstance(other, SegmentationResult):
+    if isinstance(one, SegmentationMask) and isinstance(other, SegmentationMask):
         return bool((one.class_map() == other.class_map()).all())
-    if isinstance(one, ClassificationResult) and isinstance(other, ClassificationResult):
+    if isinstance(one, ClassScores) and isinstance(other, ClassScores):
         return [(c.label, round(c.score, 4)) for c in one.classes] == [
             (c.label, round(c.score, 4)) for c in other.classes
         ]
-    assert isinstance(one, DetectionResult)
-    assert isinstance(other, DetectionResult)
+    assert isinstance(one, Detections)
+    assert isinstance(other, Detections)
     return [(d.label, round(d.score, 4), round(d.box.x1, 2)) for d in one.detections] == [
         (d.label, round(d.score, 4), round(d.box.x1, 2)) for d in other.detections
     ]
@@ -97,7 +97,7 @@ async def test_each_task_is_answered_stored_and_listed_in_its_own_kind(pack: Pac
             data = encode(pack, task)
             frame = Frame(key=key, capture_time_unix_nanos=seq, task=task, bitstream=data)
             reply = await FeatureIngestStub(channel).Infer(InferRequest(frame=frame), timeout=PATIENCE_S)
-            answer = get_answer(reply.result)
+            answer = answer_of(reply.result)
             assert isinstance(answer, kind)
             assert same(answer, expected(pack, task, data)), task
             stored = await ResultsStub(channel).Get(GetResultRequest(key=key), timeout=PATIENCE_S)
@@ -115,8 +115,8 @@ async def test_a_class_map_has_the_size_of_the_posted_picture(pack: Pack, tmp_pa
             bitstream=encode(pack, "segment"),
         )
         reply = await FeatureIngestStub(channel).Infer(InferRequest(frame=frame), timeout=PATIENCE_S)
-    answer = get_answer(reply.result)
-    assert isinstance(answer, SegmentationResult)
+    answer = answer_of(reply.result)
+    assert isinstance(answer, SegmentationMask)
     assert answer.class_map().shape == (HEIGHT, WIDTH)
     shares = [one.share for one in answer.classes]
     assert sum(shares) == pytest.approx(1.0, abs=1e-6)

@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 
 from splitcodec.cli import app
 from splitcodec.demo import overlay_paths, services
-from splitcodec.demo_show import Outcome, found_in, jpeg_sizes, side_by_side, summary, table
+from splitcodec.demo_show import Outcome, jpeg_sizes, side_by_side, summary, table
 from splitcodec.errors import RuntimeUnavailable
 from splitcodec.frame import read_picture
 from splitcodec.sample_photos import packaged_photos
+from splitcodec.tasks import Named
 
-FOUND = (("cat", 0.81), ("dog", 0.26))
+FOUND = (Named("cat", 0.81), Named("dog", 0.26))
 
 
 def jpeg(height: int, width: int, shade: int) -> bytes:
@@ -55,16 +56,6 @@ def test_answers_of_one_photo_stand_side_by_side_under_a_caption() -> None:
     assert whole.shape == (30 + 24, 45 + 45, 3)
     assert (abs(whole[40, 20].astype(int) - 200) < 8).all()
     assert (abs(whole[40, 70].astype(int) - 100) < 8).all()
-
-
-def test_what_was_found_is_read_from_every_kind_of_answer() -> None:
-    nothing = {"detections": None, "segmentation": None, "classification": None}
-    boxes = {**nothing, "detections": [{"label": "cat", "score": 0.5}]}
-    classes = [{"label": "background", "share": 0.9}, {"label": "cat", "share": 0.1}]
-    scores = [{"label": "tench, Tinca tinca", "score": 0.7}]
-    assert found_in(boxes) == (("cat", 0.5),)
-    assert found_in({**nothing, "segmentation": {"classes": classes}}) == (("cat", 0.1),)
-    assert found_in({**nothing, "classification": {"classes": scores}}) == (("tench", 0.7),)
 
 
 def test_jpeg_sizes_are_those_of_the_fitted_picture(tmp_path: Path) -> None:

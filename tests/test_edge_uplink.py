@@ -15,7 +15,7 @@ from edge.settings import EdgeSettings
 from edge.uplink import FrameKey, GrpcUplink, OutgoingFrame
 from splitcodec.codec import EncodedFrame
 from splitcodec.errors import CloudUnavailable, SettingsError
-from splitcodec.tasks import Box, Detection, DetectionResult
+from splitcodec.tasks import Box, Detection, Detections
 from splitcodec.wire.integrity import is_intact, response_crc
 
 
@@ -42,7 +42,7 @@ async def test_a_frame_goes_up_and_its_answer_and_ack_come_down(encoded: Encoded
     key = FrameKey("box", "gate", 5)
     (answer,) = reply.answers
     assert (answer.key, reply.acks, reply.refusals) == (key, (key,), ())
-    assert answer.answer == DetectionResult((Detection("cat", 0, 0.75, Box(20, 10, 120, 90)),))
+    assert answer.answer == Detections((Detection("cat", 0, 0.75, Box(20, 10, 120, 90)),))
     assert answer.prompt_digest.hex() == encoded.prompt_digest[:16]
     assert answer.stage_seconds == {"decoder": 0.004, "tail": 0.006}
     assert cloud.frames[0].bitstream == encoded.data

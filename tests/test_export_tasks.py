@@ -27,7 +27,7 @@ from splitcodec.models.sizes import SIZES
 from splitcodec.models.transforms import ImageExtractor
 from splitcodec.packs import Pack, load_pack
 from splitcodec.runtime import open_session
-from splitcodec.tasks import ClassificationResult, FrameSize, ResultLimits, postprocess_for
+from splitcodec.tasks import ClassScores, FrameSize, ResultLimits, postprocess_for
 from splitcodec.training import recipes
 from splitcodec.training.checkpoint import load_modules
 
@@ -96,7 +96,7 @@ def test_own_task_is_served_from_bytes_to_labels(task: str, several: Pack) -> No
     heads = tail.run({"feature": decoder.decompress(frame.data).feature})
     size = FrameSize(96, 160, 96, 160, "stretch", 1.0)
     answer = postprocess_for(section.postprocess)(heads, size, section.labels, ResultLimits())
-    assert isinstance(answer, ClassificationResult)
+    assert isinstance(answer, ClassScores)
     assert {found.label for found in answer.classes} <= set(SHAPES)
     scores = [found.score for found in answer.classes]
     assert scores == sorted(scores, reverse=True)

@@ -13,11 +13,11 @@ from splitcodec.frame import Picture, read_picture
 from splitcodec.overlay import class_colour, draw_overlay, overlay_jpeg
 from splitcodec.tasks import (
     Box,
-    ClassificationResult,
     ClassScore,
+    ClassScores,
     Detection,
-    DetectionResult,
-    SegmentationResult,
+    Detections,
+    SegmentationMask,
     TaskAnswer,
 )
 from splitcodec.tasks.deeplab import as_runs
@@ -41,15 +41,15 @@ def near(pixel: np.ndarray, colour: tuple[int, int, int]) -> bool:
     return bool(np.abs(pixel.astype(np.int32) - colour).max() < 60)
 
 
-def halves(left: int, right: int, labels: tuple[str, ...]) -> SegmentationResult:
+def halves(left: int, right: int, labels: tuple[str, ...]) -> SegmentationMask:
     """A class map of two columns."""
     answer = as_runs(np.array([[left, right]], np.uint16), labels)
     assert answer is not None
     return answer
 
 
-def scores(*labels: str) -> ClassificationResult:
-    return ClassificationResult(tuple(ClassScore(label, k, 0.5) for k, label in enumerate(labels)))
+def scores(*labels: str) -> ClassScores:
+    return ClassScores(tuple(ClassScore(label, k, 0.5) for k, label in enumerate(labels)))
 
 
 def luminance(colour: np.ndarray | tuple[int, int, int]) -> float:
@@ -66,7 +66,7 @@ def contrast(one: np.ndarray | tuple[int, int, int], other: np.ndarray | tuple[i
 
 
 def test_the_box_is_drawn_where_it_is_and_nowhere_else() -> None:
-    touched = changed(draw_overlay(blank(200, 300), DetectionResult((found(100, 80, 220, 160),))))
+    touched = changed(draw_overlay(blank(200, 300), Detections((found(100, 80, 220, 160),))))
     assert touched[81, 100:220].all()
     assert touched[80:160, 101].all()
     assert not touched[100:150, 115:205].any()  # the inside stays visible
@@ -75,27 +75,25 @@ def test_the_box_is_drawn_where_it_is_and_nowhere_else() -> None:
 
 
 def test_the_box_has_the_colour_of_its_class() -> None:
-    pixels = read_picture(
-        draw_overlay(blank(400, 600), DetectionResult((found(100, 80, 420, 360, class_id=16),)))
-    )
+    pixels = read_picture(draw_overlay(blank(400, 600), Detections((found(100, 80, 420, 360, class_id=16),))))
     assert near(pixels[358, 300], class_colour(16))
 
 
 def test_the_label_is_written_above_the_box_or_inside_at_the_top_edge() -> None:
-    above = changed(draw_overlay(blank(200, 300), DetectionResult((found(100, 80, 220, 160),))))
+    above = changed(draw_overlay(blank(200, 300), Detections((found(100, 80, 220, 160),))))
     assert above[66:79, 102:112].any()
-    inside = changed(draw_overlay(blank(200, 300), DetectionResult((found(100, 0, 220, 160),))))
+    inside = changed(draw_overlay(blank(200, 300), Detections((found(100, 0, 220, 160),))))
     assert inside[4:14, 104:112].any()
 
 
 def test_labels_stay_inside_the_picture() -> None:
-    touched = changed(draw_overlay(blank(200, 300), DetectionResult((found(280, 80, 300, 160),))))
+    touched = changed(draw_overlay(blank(200, 300), Detections((found(280, 80, 300, 160),))))
     assert touched[66:79, 258:278].any()  # left of where the box begins
 
 
 def test_boxes_follow_a_picture_that_is_scaled_down() -> None:
     picture = Picture(np.full((500, 1000, 3), GREY, np.uint8), 2000, 4000)
-    jpeg = draw_overlay(picture, DetectionResult((found(2000, 1000, 4000, 2000),)), max_side=400)
+    jpeg = draw_overlay(picture, Detections((found(2000, 1000, 4000, 2000),)), max_side=400)
     touched = changed(jpeg)
     assert touched.shape == (200, 400)
     assert touched[101, 205:395].all()
@@ -103,20 +101,20 @@ def test_boxes_follow_a_picture_that_is_scaled_down() -> None:
 
 
 def test_small_pictures_are_not_enlarged() -> None:
-    assert read_picture(draw_overlay(blank(20, 30), DetectionResult(()))).shape == (20, 30, 3)
+    assert read_picture(draw_overlay(blank(20, 30), Detections(()))).shape == (20, 30, 3)
 
 
 def test_the_best_score_lies_on_top() -> None:
     weak, strong = found(10, 10, 90, 90, class_id=1, score=0.3), found(10, 10, 90, 90, class_id=2, score=0.8)
     for order in ([weak, strong], [strong, weak]):
-        pixels = read_picture(draw_overlay(blank(100, 100), DetectionResult(tuple(order))))
+        pixels = read_picture(draw_overlay(blank(100, 100), Detections(tuple(order))))
         assert near(pixels[88, 50], class_colour(2))
 
 
 def test_degenerate_boxes_do_not_fail() -> None:
     draw_overlay(
         blank(50, 50),
-        DetectionResult(
+        Detections(
             (
                 found(50, 50, 50, 50),
                 found(0, 0, 0, 0),
@@ -133,17 +131,17 @@ def test_colours_of_eighty_classes_differ() -> None:
 def test_picture_bytes_go_in_and_jpeg_comes_out() -> None:
     buffer = io.BytesIO()
     Image.fromarray(blank(900, 1800).pixels).save(buffer, "JPEG")
-    jpeg = overlay_jpeg(buffer.getvalue(), DetectionResult((found(900, 0, 1800, 900),)), max_side=600)
+    jpeg = overlay_jpeg(buffer.getvalue(), Detections((found(900, 0, 1800, 900),)), max_side=600)
     assert changed(jpeg).shape == (300, 600)
     assert changed(jpeg)[150:290, 301].all()
     with pytest.raises(BrokenFrame):
-        overlay_jpeg(buffer.getvalue()[:300], DetectionResult(()))
+        overlay_jpeg(buffer.getvalue()[:300], Detections(()))
 
 
 @pytest.mark.slow
 def test_labels_on_boxes_can_be_read_in_every_colour() -> None:
     for class_id in range(80):
-        answer = DetectionResult((found(40, 80, 300, 190, class_id),))
+        answer = Detections((found(40, 80, 300, 190, class_id),))
         label = read_picture(draw_overlay(blank(200, 320), answer))[68:78, 43:75].reshape(-1, 3)
         assert max(contrast(ink, class_colour(class_id)) for ink in label) >= 4.5, class_id
 
@@ -203,4 +201,4 @@ def test_the_background_and_what_is_beyond_eight_classes_are_not_named() -> None
 
 
 def test_no_class_leaves_the_picture_as_it_is() -> None:
-    assert not changed(draw_overlay(blank(60, 80), ClassificationResult(()))).any()
+    assert not changed(draw_overlay(blank(60, 80), ClassScores(()))).any()

@@ -32,7 +32,7 @@ from splitcodec.errors import SettingsError
 from splitcodec.launch import start_service
 from splitcodec.packs.sign import sign_pack
 from splitcodec.signing import SigningKey
-from splitcodec.tasks import Box, Detection, DetectionResult
+from splitcodec.tasks import Box, Detection, Detections
 from splitcodec.tokens import Scope, new_token, write_tokens
 from splitcodec.wire.v1.prompts_pb2 import ListPromptsRequest
 from splitcodec.wire.v1.prompts_pb2_grpc import PromptsStub
@@ -49,7 +49,7 @@ class AnyPrompt(PlainRunner):
 
     def _one(self, bitstream: Bitstream) -> TaskOutput:
         cat = Detection("cat", 1, 0.5, Box(1.0, 2.0, 3.0, 4.0))
-        return TaskOutput("detect", bitstream.header, DetectionResult((cat,)), {"decoder": 0.25})
+        return TaskOutput("detect", bitstream.header, Detections((cat,)), {"decoder": 0.25})
 
     def run(self, bitstreams):  # type: ignore[no-untyped-def]
         return [self._one(parse(one)) for one in bitstreams]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from splitcodec.errors import GraphFailed
 from splitcodec.placement import FrameSize
-from splitcodec.tasks import ClassShare, ResultLimits, SegmentationResult, postprocess_for
+from splitcodec.tasks import ClassShare, ResultLimits, SegmentationMask, postprocess_for
 from splitcodec.tasks import deeplab as module
 from splitcodec.tasks.deeplab import as_runs, class_map, contenders, deeplab, map_size
 
@@ -100,7 +100,7 @@ def test_a_result_names_each_class_with_its_share() -> None:
 def test_runs_go_on_across_rows_and_come_back_as_the_map() -> None:
     classes = np.array([[0, 0, 2], [2, 2, 1]], np.uint16)
     answer = as_runs(classes, LABELS)
-    assert isinstance(answer, SegmentationResult)
+    assert isinstance(answer, SegmentationMask)
     assert (answer.run_classes, answer.run_lengths) == ((0, 2, 1), (2, 3, 1))
     np.testing.assert_array_equal(answer.class_map(), classes)
 

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from splitcodec.errors import CloudRefused
 from splitcodec.tasks import (
     Box,
-    ClassificationResult,
     ClassScore,
+    ClassScores,
     Detection,
-    DetectionResult,
-    SegmentationResult,
+    Detections,
+    SegmentationMask,
     TaskAnswer,
+    UnknownAnswer,
+    answer_of,
 )
 from splitcodec.tasks.deeplab import as_runs
-from splitcodec.tasks.messages import get_answer, put_answer
-from splitcodec.tasks.results import MAX_MAP_RUNS, MAX_MAP_SIDE
+from splitcodec.tasks.mask import MAX_MAP_RUNS, MAX_MAP_SIDE
 from splitcodec.wire.v1.results_pb2 import Segmentation, TaskResult
 
 LABELS = ("background", "cat", "dog")
@@ -29,8 +30,8 @@ SINGLE = st.floats(0, 1, width=32)
 def there_and_back(answer: TaskAnswer) -> TaskAnswer:
     """Through the bytes that travel."""
     message = TaskResult()
-    put_answer(answer, message)
-    return get_answer(TaskResult.FromString(message.SerializeToString()))
+    answer.put(message)
+    return answer_of(TaskResult.FromString(message.SerializeToString()))
 
 
 DETECTIONS = st.lists(
@@ -42,11 +43,11 @@ DETECTIONS = st.lists(
         box=st.builds(Box, SINGLE, SINGLE, SINGLE, SINGLE),
     ),
     max_size=4,
-).map(lambda found: DetectionResult(tuple(found)))
+).map(lambda found: Detections(tuple(found)))
 CLASSES = st.lists(
     st.builds(ClassScore, label=st.sampled_from(LABELS), class_id=st.integers(0, 99_999), score=SINGLE),
     max_size=4,
-).map(lambda found: ClassificationResult(tuple(found)))
+).map(lambda found: ClassScores(tuple(found)))
 
 
 @given(answer=st.one_of(DETECTIONS, CLASSES))
@@ -64,14 +65,14 @@ def test_a_class_map_comes_back_as_it_was(height: int, width: int, runs: int, se
     answer = as_runs(classes, LABELS)
     assert answer is not None
     back = there_and_back(answer)
-    assert isinstance(back, SegmentationResult)
+    assert isinstance(back, SegmentationMask)
     assert (back.height, back.width) == (height, width)
     np.testing.assert_array_equal(back.class_map(), classes)
     assert [one.label for one in back.classes] == [one.label for one in answer.classes]
     assert [one.share for one in back.classes] == pytest.approx([one.share for one in answer.classes])
 
 
-@pytest.mark.parametrize("answer", [DetectionResult(()), ClassificationResult(())])
+@pytest.mark.parametrize("answer", [Detections(()), ClassScores(())])
 def test_nothing_found_is_an_answer_too(answer: TaskAnswer) -> None:
     assert there_and_back(answer) == answer
 
@@ -102,7 +103,7 @@ def sound() -> Segmentation:
     ],
 )
 def test_a_class_map_that_is_none_is_refused(change: dict[str, object]) -> None:
-    assert get_answer(TaskResult(segmentation=sound())).class_map().tolist() == [[0, 0, 0], [0, 0, 2]]
+    assert answer_of(TaskResult(segmentation=sound())).class_map().tolist() == [[0, 0, 0], [0, 0, 2]]
     broken = sound()
     for name, value in change.items():
         broken.ClearField(name)
@@ -111,9 +112,19 @@ def test_a_class_map_that_is_none_is_refused(change: dict[str, object]) -> None:
         else:
             setattr(broken, name, value)
     with pytest.raises(CloudRefused, match="a class for each pixel"):
-        get_answer(TaskResult(segmentation=broken))
+        answer_of(TaskResult(segmentation=broken))
 
 
-def test_an_output_of_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(CloudRefused, match="update this edge"):
-        get_answer(TaskResult(task="ocr"))
+def test_a_result_without_an_output_is_refused() -> None:
+    with pytest.raises(CloudRefused, match="without an output; deploy the same version"):
+        answer_of(TaskResult(task="ocr"))
+
+
+@given(kind=st.text(max_size=9), data=st.binary(max_size=20))
+def test_an_answer_of_an_unknown_kind_comes_back_as_it_was(kind: str, data: bytes) -> None:
+    assert there_and_back(UnknownAnswer(kind, data)) == UnknownAnswer(kind, data)
+
+
+def test_an_output_in_a_field_that_this_version_does_not_know_is_kept() -> None:
+    message = TaskResult(task="ocr").SerializeToString() + b"\xca\x01\x05words"  # field 25, 5 bytes
+    assert answer_of(TaskResult.FromString(message)) == UnknownAnswer("field 25", b"words")

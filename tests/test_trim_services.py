@@ -38,8 +38,7 @@ from splitcodec.packs.prompt_pack import load_prompt_pack, write_prompt_pack
 from splitcodec.packs.schema import MANIFEST_FILE
 from splitcodec.placement import FrameSize
 from splitcodec.sample_photos import packaged_photos
-from splitcodec.tasks import Detection, DetectionResult, ResultLimits, SegmentationResult, decode_yolox
-from splitcodec.tasks.messages import get_answer
+from splitcodec.tasks import Detection, Detections, ResultLimits, SegmentationMask, answer_of, decode_yolox
 from splitcodec.tasks.yolox import boxes_to_source
 from splitcodec.wire.options import client_options
 from splitcodec.wire.v1 import open_inference_pb2 as wire
@@ -91,13 +90,13 @@ def posted(shape: tuple[int, int]) -> bytes:
 def corners(output: TaskOutput | SplitcodecError) -> np.ndarray:
     """[n, 4] boxes in source pixels."""
     assert isinstance(output, TaskOutput)
-    assert isinstance(output.answer, DetectionResult)
+    assert isinstance(output.answer, Detections)
     found: tuple[Detection, ...] = output.answer.detections
     return np.array([(one.box.x1, one.box.y1, one.box.x2, one.box.y2) for one in found]).reshape(-1, 4)
 
 
 def labels(output: TaskOutput) -> list[str]:
-    assert isinstance(output.answer, DetectionResult)
+    assert isinstance(output.answer, Detections)
     return [one.label for one in output.answer.detections]
 
 
@@ -142,7 +141,7 @@ def test_masks_come_back_in_the_size_of_the_source(trimmed: Pack, runner: PackRu
     for shape in SHAPES:
         (output,) = answered(runner, [coded(trimmed, encoder, posted(shape), "segment")])
         assert isinstance(output, TaskOutput)
-        assert isinstance(output.answer, SegmentationResult)
+        assert isinstance(output.answer, SegmentationMask)
         assert output.answer.class_map().shape == shape
 
 
@@ -182,8 +181,8 @@ async def test_cameras_and_inference_clients_of_two_shapes_are_answered_at_once(
             replies, answers = await asyncio.gather(*calls), await asyncio.gather(*asked)
     for reply, answer, shape in zip(replies, answers, shapes, strict=True):
         assert (reply.result.network_height, reply.result.network_width) == SHAPES[shape]
-        found = get_answer(reply.result)
-        assert isinstance(found, DetectionResult)
+        found = answer_of(reply.result)
+        assert isinstance(found, Detections)
         assert len(found.detections) == cells(SHAPES[shape])
         (boxes,) = [
             raw

@@ -29,9 +29,7 @@ async function send(blob, name, look) {
 }
 
 function words(report) {
-  const rows = report.detections ?? report.segmentation?.classes ?? report.classification?.classes ?? [];
-  const listed = rows.slice(0, 4).map((one) => ({ label: one.label, share: one.score ?? one.share }));
-  return found({ found: listed, objects: report.detections ? rows.length : null });
+  return found({ found: report.found.slice(0, 4), objects: report.objects });
 }
 
 async function sendAll(files, look) {

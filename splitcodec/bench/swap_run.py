@@ -19,13 +19,12 @@ from typing import Any, Final
 
 from splitcodec.bench.photos import PostedPhoto
 from splitcodec.errors import CloudRefused
+from splitcodec.tasks.kinds import KINDS
 
 REQUEST_TIMEOUT_S: Final = 120.0
 COMPARED: Final = (
     "task",
-    "detections",
-    "segmentation",
-    "classification",
+    *KINDS,
     "num_bytes",
     "rate",
     "prompt_digest",

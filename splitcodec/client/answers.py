@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from splitcodec.tasks import (
-    ClassificationResult,
-    Detection,
-    DetectionResult,
-    SegmentationResult,
-    TaskAnswer,
-)
+from splitcodec.tasks import Detection, Detections, TaskAnswer
 
 
 @dataclass(frozen=True)
@@ -28,8 +22,8 @@ class Timings:
 class FrameReport:
     """One frame that an edge took, and its result.
 
-    num_bytes: of the bitstream that was sent; bpp: its bits per source pixel; rate: in steps of 1/256; boxes
-    in source pixels, best first. One of detections, segmentation and classification is not None.
+    num_bytes: of the bitstream that was sent; bpp: its bits per source pixel; rate: in steps of 1/256;
+    answer: boxes in source pixels, a class map, class scores, or UnknownAnswer.
     """
 
     id: str
@@ -48,16 +42,18 @@ class FrameReport:
     network_height: int
     network_width: int
     timings: Timings
-    detections: tuple[Detection, ...] | None = None
-    segmentation: SegmentationResult | None = None
-    classification: ClassificationResult | None = None
+    answer: TaskAnswer
     state: Literal["answered"] = "answered"
 
     @property
-    def answer(self) -> TaskAnswer:
-        """The one that is not None."""
-        answer = self.segmentation or self.classification
-        return DetectionResult(self.detections or ()) if answer is None else answer
+    def detections(self) -> tuple[Detection, ...] | None:
+        """The boxes, if the task finds any."""
+        return detections_in(self.answer)
+
+
+def detections_in(answer: TaskAnswer | None) -> tuple[Detection, ...] | None:
+    """The boxes of an answer that has any."""
+    return answer.detections if isinstance(answer, Detections) else None
 
 
 @dataclass(frozen=True)
@@ -149,7 +145,8 @@ class Readiness:
 class StoredResult:
     """One frame's result as the cloud keeps it.
 
-    (device, camera, seq) names the frame for ever; cursor: where it stands in this cloud's log, for `watch`.
+    (device, camera, seq) names the frame for ever; cursor: where it stands in this cloud's log, for `watch`;
+    answer: None where it was asked to be left out.
     """
 
     device: str
@@ -157,7 +154,7 @@ class StoredResult:
     seq: int
     cursor: int
     task: str
-    answer: TaskAnswer
+    answer: TaskAnswer | None
     capture_time: float
     received_time: float
     finished_time: float
@@ -174,7 +171,7 @@ class StoredResult:
     @property
     def detections(self) -> tuple[Detection, ...] | None:
         """The boxes, if the task finds any."""
-        return self.answer.detections if isinstance(self.answer, DetectionResult) else None
+        return detections_in(self.answer)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Final
 from splitcodec.client.answers import CloudPrompt, StoredResult
 from splitcodec.client.credentials import Credentials
 from splitcodec.errors import InvalidRequest
-from splitcodec.tasks.messages import get_answer
+from splitcodec.tasks import answer_of
 from splitcodec.wire.names import MAX_SEQ, RATE_ONE
 from splitcodec.wire.options import client_options
 from splitcodec.wire.v1 import prompts_pb2, results_pb2
@@ -79,7 +79,7 @@ def stored_result(message: results_pb2.TaskResult) -> StoredResult:
         seq=message.key.seq,
         cursor=message.cursor,
         task=message.task,
-        answer=get_answer(message),
+        answer=answer_of(message),
         capture_time=message.capture_time_unix_nanos / NANOS,
         received_time=message.received_time_unix_nanos / NANOS,
         finished_time=message.finished_time_unix_nanos / NANOS,

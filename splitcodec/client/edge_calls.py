@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from splitcodec.client.answers import CameraPrompt, EdgePrompt, FrameReport, FrameTicket, Readiness
+from splitcodec.client.frame_json import parse_frame
 from splitcodec.client.picture import picture_body
 from splitcodec.errors import CloudRefused, EdgeRefused
 from splitcodec.picture import Image
 
 T = TypeVar("T")
-_FRAME: Final[TypeAdapter[FrameReport | FrameTicket]] = TypeAdapter(
-    Annotated[FrameReport | FrameTicket, Field(discriminator="state")]
-)
 _PROMPTS: Final = TypeAdapter(tuple[EdgePrompt, ...])
 _CAMERA: Final = TypeAdapter(CameraPrompt)
 _READINESS: Final = TypeAdapter(Readiness)
@@ -84,12 +82,17 @@ def answered(found: FrameReport | FrameTicket) -> FrameReport | None:
 
 
 def _frame_of(_: int, body: bytes) -> FrameReport | FrameTicket:
-    return _parsed(_FRAME, body)
+    return _reading(parse_frame, body)
 
 
 def _parsed(kind: TypeAdapter[T], body: bytes) -> T:
+    return _reading(kind.validate_json, body)
+
+
+def _reading(read: Callable[[bytes], T], body: bytes) -> T:
+    """EdgeRefused in place of pydantic's error."""
     try:
-        return kind.validate_json(body)
+        return read(body)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the body"

@@ -11,7 +11,7 @@ from splitcodec.evaluation.scorer import Metric, Score
 from splitcodec.evaluation.systems import Outputs
 from splitcodec.placement import FrameSize
 from splitcodec.tasks.classify import class_logits
-from splitcodec.tasks.results import check_labels
+from splitcodec.tasks.tail_outputs import check_labels
 
 TOP = 5
 Ranking = NDArray[np.int64]

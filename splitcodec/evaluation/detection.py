@@ -19,8 +19,8 @@ from splitcodec.evaluation.scorer import Metric, Score
 from splitcodec.evaluation.systems import Outputs
 from splitcodec.placement import FrameSize
 from splitcodec.tasks import BoxArrays, decode_yolox, suppress_overlaps
-from splitcodec.tasks.results import check_labels
 from splitcodec.tasks.retinanet import decode_retinanet, retinanet_classes
+from splitcodec.tasks.tail_outputs import check_labels
 from splitcodec.tasks.yolox import boxes_to_source, class_count
 
 

@@ -13,7 +13,7 @@ from splitcodec.evaluation.scorer import Metric, Score, ratio
 from splitcodec.evaluation.systems import Outputs
 from splitcodec.placement import FrameSize
 from splitcodec.tasks.deeplab import class_map, segment_logits
-from splitcodec.tasks.results import check_labels
+from splitcodec.tasks.tail_outputs import check_labels
 
 IGNORED = 255  # mask value of pixels that do not count
 Confusion = NDArray[np.int64]

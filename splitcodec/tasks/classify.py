@@ -7,13 +7,8 @@ from numpy.typing import NDArray
 
 from splitcodec.errors import GraphFailed
 from splitcodec.placement import FrameSize
-from splitcodec.tasks.results import (
-    ClassificationResult,
-    ClassScore,
-    ResultLimits,
-    check_labels,
-    the_output,
-)
+from splitcodec.tasks.scores import ClassScore, ClassScores
+from splitcodec.tasks.tail_outputs import ResultLimits, check_labels, the_output
 
 
 def classify(
@@ -21,7 +16,7 @@ def classify(
     size: FrameSize,
     labels: Sequence[str],
     limits: ResultLimits,
-) -> ClassificationResult:
+) -> ClassScores:
     """Output `logits` [1, classes] of a tail for one frame to its best limits.top_classes classes.
 
     GraphFailed if it is missing, misshaped, not finite, or has a class count other than len(labels).
@@ -31,7 +26,7 @@ def classify(
     scores = np.exp(logits.astype(np.float64) - logits.max())
     scores /= scores.sum()
     best = np.argsort(-scores, kind="stable")[: limits.top_classes].tolist()
-    return ClassificationResult(tuple(ClassScore(labels[k], k, float(scores[k])) for k in best))
+    return ClassScores(tuple(ClassScore(labels[k], k, float(scores[k])) for k in best))
 
 
 def class_logits(outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -7,15 +7,8 @@ from numpy.typing import NDArray
 
 from splitcodec.errors import GraphFailed
 from splitcodec.placement import FrameSize, fit_size
-from splitcodec.tasks.results import (
-    MAX_MAP_RUNS,
-    MAX_MAP_SIDE,
-    ClassShare,
-    ResultLimits,
-    SegmentationResult,
-    check_labels,
-    the_output,
-)
+from splitcodec.tasks.mask import MAX_MAP_RUNS, MAX_MAP_SIDE, ClassShare, SegmentationMask
+from splitcodec.tasks.tail_outputs import ResultLimits, check_labels, the_output
 
 
 def deeplab(
@@ -23,7 +16,7 @@ def deeplab(
     size: FrameSize,
     labels: Sequence[str],
     limits: ResultLimits,
-) -> SegmentationResult:
+) -> SegmentationMask:
     """Outputs of a DeepLab tail for one frame to the class map of its source picture.
 
     outputs: `logits` [1, classes, h, w], logit (i, j) on canvas pixel (stride * i, stride * j). GraphFailed
@@ -40,7 +33,7 @@ def deeplab_centred(
     size: FrameSize,
     labels: Sequence[str],
     limits: ResultLimits,
-) -> SegmentationResult:
+) -> SegmentationMask:
     """Like deeplab, but logit (i, j) lies in the middle of its cell of pixels, as in torchvision."""
     logits = segment_logits(outputs, size)
     check_labels(logits.shape[0], labels)
@@ -49,7 +42,7 @@ def deeplab_centred(
 
 def _as_answer(
     logits: NDArray[np.float32], size: FrameSize, labels: Sequence[str], centred: bool
-) -> SegmentationResult:
+) -> SegmentationMask:
     """The largest class map that has few enough runs."""
     height, width = map_size(size)
     while (result := as_runs(class_map(logits, size, height, width, centred), labels)) is None:
@@ -121,7 +114,7 @@ def _over_cells(logits: NDArray[np.float32], pick: np.ufunc) -> NDArray[np.float
     return logits
 
 
-def as_runs(classes: NDArray[np.uint16], labels: Sequence[str]) -> SegmentationResult | None:
+def as_runs(classes: NDArray[np.uint16], labels: Sequence[str]) -> SegmentationMask | None:
     """A class map [h, w] as runs; None if it has more than MAX_MAP_RUNS."""
     flat = classes.ravel()
     starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
@@ -129,7 +122,7 @@ def as_runs(classes: NDArray[np.uint16], labels: Sequence[str]) -> SegmentationR
         return None
     pixels = np.bincount(flat, minlength=len(labels))
     present = [class_id for class_id in np.argsort(-pixels, kind="stable").tolist() if pixels[class_id]]
-    return SegmentationResult(
+    return SegmentationMask(
         height=classes.shape[0],
         width=classes.shape[1],
         run_classes=tuple(flat[starts].tolist()),

@@ -1,23 +1,22 @@
 """From the name a pack's manifest gives (`postprocess: yolox`) to the function that does it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from splitcodec.errors import InvalidManifest
 from splitcodec.placement import FrameSize
+from splitcodec.tasks.answer import TaskAnswer
 from splitcodec.tasks.classify import classify
 from splitcodec.tasks.deeplab import deeplab, deeplab_centred
-from splitcodec.tasks.results import (
-    ClassificationResult,
-    DetectionResult,
-    ResultLimits,
-    SegmentationResult,
-    TaskAnswer,
-)
+from splitcodec.tasks.detections import Detections
+from splitcodec.tasks.mask import SegmentationMask
 from splitcodec.tasks.retinanet import retinanet
+from splitcodec.tasks.scores import ClassScores
+from splitcodec.tasks.tail_outputs import ResultLimits
 from splitcodec.tasks.yolox import yolox
 
 
@@ -35,31 +34,34 @@ class Postprocess(Protocol):
         ...
 
 
-POSTPROCESSES: dict[str, Postprocess] = {
-    "yolox": yolox,
-    "retinanet": retinanet,
-    "deeplab": deeplab,
-    "deeplab_centred": deeplab_centred,
-    "classify": classify,
-}
+@dataclass(frozen=True)
+class Known:
+    """A postprocess and the kind of answer it gives."""
 
-ANSWERS: dict[str, type[TaskAnswer]] = {
-    "yolox": DetectionResult,
-    "retinanet": DetectionResult,
-    "deeplab": SegmentationResult,
-    "deeplab_centred": SegmentationResult,
-    "classify": ClassificationResult,
+    run: Postprocess
+    answer: type[TaskAnswer]
+
+
+POSTPROCESSES: Final[dict[str, Known]] = {
+    "yolox": Known(yolox, Detections),
+    "retinanet": Known(retinanet, Detections),
+    "deeplab": Known(deeplab, SegmentationMask),
+    "deeplab_centred": Known(deeplab_centred, SegmentationMask),
+    "classify": Known(classify, ClassScores),
 }
 
 
 def answer_type(name: str) -> type[TaskAnswer]:
     """The kind of answer a postprocess gives; InvalidManifest as for `postprocess_for`."""
-    postprocess_for(name)
-    return ANSWERS[name]
+    return _known(name).answer
 
 
 def postprocess_for(name: str) -> Postprocess:
     """The function for a manifest's `postprocess` name; InvalidManifest if this build has none."""
+    return _known(name).run
+
+
+def _known(name: str) -> Known:
     try:
         return POSTPROCESSES[name]
     except KeyError:

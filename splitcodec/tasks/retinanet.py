@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from splitcodec.errors import GraphFailed
 from splitcodec.placement import FrameSize
-from splitcodec.tasks.results import Box, Detection, DetectionResult, ResultLimits, check_labels, the_output
+from splitcodec.tasks.detections import Detection, Detections
+from splitcodec.tasks.drawing import Box
+from splitcodec.tasks.tail_outputs import ResultLimits, check_labels, the_output
 from splitcodec.tasks.yolox import BoxArrays, boxes_to_source, suppress_overlaps
 
 LEVELS = (8, 16, 32, 64, 128)  # nominal strides of the pyramid's levels P3 to P7
@@ -118,7 +120,7 @@ def retinanet(
     size: FrameSize,
     labels: Sequence[str],
     limits: ResultLimits,
-) -> DetectionResult:
+) -> Detections:
     """Outputs of a RetinaNet tail for one frame to detections in source pixels, best first.
 
     labels: line k names class k of the logits; torchvision's 91 have `__background__` first and gaps `N/A`.
@@ -128,7 +130,7 @@ def retinanet(
     check_labels(retinanet_classes(outputs), labels)
     final = suppress_overlaps(candidates, limits.iou_threshold, limits.max_detections)
     corners = boxes_to_source(final.boxes, size).tolist()
-    return DetectionResult(
+    return Detections(
         tuple(
             Detection(labels[class_id], class_id, score, Box(*corner))
             for corner, score, class_id in zip(

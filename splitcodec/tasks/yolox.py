@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from splitcodec.errors import GraphFailed
 from splitcodec.placement import FrameSize
-from splitcodec.tasks.results import Box, Detection, DetectionResult, ResultLimits, check_labels
+from splitcodec.tasks.detections import Detection, Detections
+from splitcodec.tasks.drawing import Box
+from splitcodec.tasks.tail_outputs import ResultLimits, check_labels
 
 STRIDES = (8, 16, 32)
 BOX_CHANNELS = 4
@@ -88,7 +90,7 @@ def yolox(
     size: FrameSize,
     labels: Sequence[str],
     limits: ResultLimits,
-) -> DetectionResult:
+) -> Detections:
     """Outputs of a YOLOX tail for one frame to detections in source pixels, best first.
 
     GraphFailed if an output is missing, misshaped, or has a class count other than len(labels).
@@ -97,7 +99,7 @@ def yolox(
     candidates = decode_yolox(outputs, limits.score_threshold)
     final = suppress_overlaps(candidates, limits.iou_threshold, limits.max_detections)
     corners = boxes_to_source(final.boxes, size).tolist()
-    return DetectionResult(
+    return Detections(
         tuple(
             Detection(labels[class_id], class_id, score, Box(*corner))
             for corner, score, class_id in zip(

@@ -228,7 +228,7 @@ def _grpc() -> OneInput:
 
     from cloud.messages import frame_key, incoming_frame
     from splitcodec.errors import SplitcodecError
-    from splitcodec.tasks.messages import get_answer
+    from splitcodec.tasks import answer_of
     from splitcodec.wire.v1 import ingest_pb2, results_pb2
 
     def one(data: bytes) -> None:
@@ -242,7 +242,7 @@ def _grpc() -> OneInput:
         with suppress(DecodeError, InvalidRequest):
             frame_key(results_pb2.GetResultRequest.FromString(data).key)
         with suppress(DecodeError, SplitcodecError):
-            get_answer(results_pb2.TaskResult.FromString(data))
+            answer_of(results_pb2.TaskResult.FromString(data))
 
     return one
 

@@ -86,8 +86,16 @@ class Classification(_message.Message):
     classes: _containers.RepeatedCompositeFieldContainer[ClassScore]
     def __init__(self, classes: _Optional[_Iterable[_Union[ClassScore, _Mapping]]] = ...) -> None: ...
 
+class OtherOutput(_message.Message):
+    __slots__ = ("kind", "data")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    data: bytes
+    def __init__(self, kind: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
 class TaskResult(_message.Message):
-    __slots__ = ("key", "capture_time_unix_nanos", "task", "codec_digest", "prompt_digest", "rate_fixed", "num_bytes", "source_height", "source_width", "network_height", "network_width", "received_time_unix_nanos", "finished_time_unix_nanos", "stage_seconds", "cursor", "detections", "segmentation", "classification")
+    __slots__ = ("key", "capture_time_unix_nanos", "task", "codec_digest", "prompt_digest", "rate_fixed", "num_bytes", "source_height", "source_width", "network_height", "network_width", "received_time_unix_nanos", "finished_time_unix_nanos", "stage_seconds", "cursor", "detections", "segmentation", "classification", "other")
     class StageSecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -113,6 +121,7 @@ class TaskResult(_message.Message):
     DETECTIONS_FIELD_NUMBER: _ClassVar[int]
     SEGMENTATION_FIELD_NUMBER: _ClassVar[int]
     CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
+    OTHER_FIELD_NUMBER: _ClassVar[int]
     key: FrameKey
     capture_time_unix_nanos: int
     task: str
@@ -131,7 +140,8 @@ class TaskResult(_message.Message):
     detections: Detections
     segmentation: Segmentation
     classification: Classification
-    def __init__(self, key: _Optional[_Union[FrameKey, _Mapping]] = ..., capture_time_unix_nanos: _Optional[int] = ..., task: _Optional[str] = ..., codec_digest: _Optional[bytes] = ..., prompt_digest: _Optional[bytes] = ..., rate_fixed: _Optional[int] = ..., num_bytes: _Optional[int] = ..., source_height: _Optional[int] = ..., source_width: _Optional[int] = ..., network_height: _Optional[int] = ..., network_width: _Optional[int] = ..., received_time_unix_nanos: _Optional[int] = ..., finished_time_unix_nanos: _Optional[int] = ..., stage_seconds: _Optional[_Mapping[str, float]] = ..., cursor: _Optional[int] = ..., detections: _Optional[_Union[Detections, _Mapping]] = ..., segmentation: _Optional[_Union[Segmentation, _Mapping]] = ..., classification: _Optional[_Union[Classification, _Mapping]] = ...) -> None: ...
+    other: OtherOutput
+    def __init__(self, key: _Optional[_Union[FrameKey, _Mapping]] = ..., capture_time_unix_nanos: _Optional[int] = ..., task: _Optional[str] = ..., codec_digest: _Optional[bytes] = ..., prompt_digest: _Optional[bytes] = ..., rate_fixed: _Optional[int] = ..., num_bytes: _Optional[int] = ..., source_height: _Optional[int] = ..., source_width: _Optional[int] = ..., network_height: _Optional[int] = ..., network_width: _Optional[int] = ..., received_time_unix_nanos: _Optional[int] = ..., finished_time_unix_nanos: _Optional[int] = ..., stage_seconds: _Optional[_Mapping[str, float]] = ..., cursor: _Optional[int] = ..., detections: _Optional[_Union[Detections, _Mapping]] = ..., segmentation: _Optional[_Union[Segmentation, _Mapping]] = ..., classification: _Optional[_Union[Classification, _Mapping]] = ..., other: _Optional[_Union[OtherOutput, _Mapping]] = ...) -> None: ...
 
 class GetResultRequest(_message.Message):
     __slots__ = ("key",)
