@@ -32,9 +32,9 @@ class Addresses:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
-    with services(tmp_path_factory.mktemp("services"), "default") as edge:
-        address = f"127.0.0.1:{edge.port}"
-        ready = httpx.get(f"http://{address}/readyz").json()
+    with services(tmp_path_factory.mktemp("services"), "default") as url:
+        address = url.removeprefix("http://")
+        ready = httpx.get(f"{url}/readyz").json()
         yield Addresses(address, ready["cloud"]["target"])
 
 
