@@ -103,20 +103,36 @@ class ResultReader:
         with self._snapshot() as connection:
             return _newest(connection)
 
-    def read(self, chosen: Filter, after: int, limit: int, *, newest_first: bool = False) -> Page:
+    def read(
+        self,
+        chosen: Filter,
+        after: int,
+        limit: int,
+        *,
+        newest_first: bool = False,
+        without_output: bool = False,
+    ) -> Page:
         """At most `limit` results beyond cursor `after`, in rising order, or in falling order below it.
 
         A page of rising order that reaches the end has the newest cursor of all cameras as its position, so
-        that the next read need not pass the same results of other cameras again.
+        that the next read need not pass the same results of other cameras again. without_output: no output is
+        read, whatever its size.
         """
         with self._snapshot() as connection:
-            return _page(connection, chosen, after, limit, newest_first=newest_first)
+            return _page(
+                connection,
+                chosen,
+                after,
+                limit,
+                newest_first=newest_first,
+                without_output=without_output,
+            )
 
-    def tail(self, chosen: Filter, after: int, limit: int) -> Page:
+    def tail(self, chosen: Filter, after: int, limit: int, *, without_output: bool = False) -> Page:
         """`read` in rising order that raises CursorOutOfRange rather than pass over deleted results."""
         with self._snapshot() as connection:
             _check_gap(connection, chosen, after)
-            return _page(connection, chosen, after, limit, newest_first=False)
+            return _page(connection, chosen, after, limit, newest_first=False, without_output=without_output)
 
     def check_gap(self, chosen: Filter, after: int) -> None:
         """CursorOutOfRange if results of `chosen` beyond cursor `after` were deleted, or `after` lies ahead
@@ -184,7 +200,8 @@ class ResultReader:
 def find(connection: sqlite3.Connection, key: FrameKey) -> TaskResult | None:
     """See ResultReader.find."""
     row = connection.execute(
-        "SELECT cursor, result FROM results WHERE device = ? AND camera = ? AND seq = ?", key.columns()
+        "SELECT cursor, result, output FROM results WHERE device = ? AND camera = ? AND seq = ?",
+        key.columns(),
     ).fetchone()
     return None if row is None else _parse(*row)
 
@@ -199,29 +216,39 @@ def check_retired(connection: sqlite3.Connection, key: FrameKey) -> None:
         )
 
 
-def page_query(chosen: Filter, *, newest_first: bool) -> tuple[str, list[str | int]]:
+def page_query(
+    chosen: Filter, *, newest_first: bool, without_output: bool = False
+) -> tuple[str, list[str | int]]:
     """SQL for a page; its values are a cursor, those that are returned, and a limit."""
     where, values = chosen.where()
+    output = "NULL" if without_output else "output"
     beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
     return (
-        f"SELECT cursor, result FROM results WHERE cursor {beyond} ?{where} ORDER BY cursor {order} LIMIT ?",
+        f"SELECT cursor, result, {output} FROM results WHERE cursor {beyond} ?{where} "
+        f"ORDER BY cursor {order} LIMIT ?",
         values,
     )
 
 
 def _page(
-    connection: sqlite3.Connection, chosen: Filter, after: int, limit: int, *, newest_first: bool
+    connection: sqlite3.Connection,
+    chosen: Filter,
+    after: int,
+    limit: int,
+    *,
+    newest_first: bool,
+    without_output: bool,
 ) -> Page:
-    query, values = page_query(chosen, newest_first=newest_first)
+    query, values = page_query(chosen, newest_first=newest_first, without_output=without_output)
     results: list[TaskResult] = []
     num_bytes = 0
     more = False
-    for cursor, data in connection.execute(query, [after, *values, limit + 1]):
-        num_bytes += len(data)
+    for cursor, data, output in connection.execute(query, [after, *values, limit + 1]):
+        num_bytes += len(data) + len(output or b"")
         more = len(results) == limit or (bool(results) and num_bytes > MAX_PAGE_BYTES)
         if more:
             break
-        results.append(_parse(cursor, data))
+        results.append(_parse(cursor, data, output))
     last = results[-1].cursor if results else after
     position = last if more or newest_first else max(last, _newest(connection))
     return Page(tuple(results), position, more)
@@ -252,7 +279,13 @@ def _newest_retired(connection: sqlite3.Connection, chosen: Filter) -> int:
     return int(row[0] or 0)
 
 
-def _parse(cursor: int, data: bytes) -> TaskResult:
+def _parse(cursor: int, data: bytes, output: bytes | None) -> TaskResult:
+    """output: None leaves it out."""
     result = TaskResult.FromString(data)
+    if output is None:
+        result.ClearField("output")  # a row of an old schema version has it in `data`
+        result.output_left_out = True
+    else:
+        result.MergeFromString(output)
     result.cursor = cursor
     return result

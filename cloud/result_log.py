@@ -66,15 +66,27 @@ class ResultLog:
             return None
         return await self._look_ups.run(lambda: self._store.look_up(key))
 
-    async def read(self, chosen: Filter, after: int, limit: int, *, newest_first: bool = False) -> Page:
+    async def read(
+        self,
+        chosen: Filter,
+        after: int,
+        limit: int,
+        *,
+        newest_first: bool = False,
+        without_output: bool = False,
+    ) -> Page:
         """See ResultStore.read."""
         return await self._readers.run(
-            lambda: self._store.read(chosen, after, limit, newest_first=newest_first)
+            lambda: self._store.read(
+                chosen, after, limit, newest_first=newest_first, without_output=without_output
+            )
         )
 
-    async def tail(self, chosen: Filter, after: int, limit: int) -> Page:
+    async def tail(self, chosen: Filter, after: int, limit: int, *, without_output: bool = False) -> Page:
         """See ResultStore.tail."""
-        return await self._readers.run(lambda: self._store.tail(chosen, after, limit))
+        return await self._readers.run(
+            lambda: self._store.tail(chosen, after, limit, without_output=without_output)
+        )
 
     async def check_gap(self, chosen: Filter, after: int) -> None:
         """See ResultStore.check_gap."""

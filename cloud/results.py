@@ -68,7 +68,13 @@ class ResultsServicer(ResultsBase):
                 )
             start = _page_start(request.page_token, request.newest_first)
             limit = request.page_size or DEFAULT_PAGE
-            page = await self._results.read(chosen, start, limit, newest_first=request.newest_first)
+            page = await self._results.read(
+                chosen,
+                start,
+                limit,
+                newest_first=request.newest_first,
+                without_output=request.without_output,
+            )
             return ListResultsResponse(
                 results=page.results, next_page_token=str(page.position) if page.more else ""
             )
@@ -89,7 +95,9 @@ class ResultsServicer(ResultsBase):
                 while True:
                     await self._results.wait_newer(position)
                     recheck()
-                    page = await self._results.tail(chosen, position, WATCH_PAGE)
+                    page = await self._results.tail(
+                        chosen, position, WATCH_PAGE, without_output=request.without_output
+                    )
                     for result in page.results:
                         yield WatchResultsResponse(result=result)
                     position = page.position

@@ -47,7 +47,16 @@ PRAGMA user_version = 2;
 COMMIT;
 """
 
-_STEPS: Final = (_TO_VERSION_1, _TO_VERSION_2)
+# Since version 3 `result` lacks its output, and `output` is a TaskResult that has it alone; what was stored
+# before keeps all in `result`. It is the last column: whoever reads without it reads none of its pages.
+_TO_VERSION_3: Final = """
+BEGIN IMMEDIATE;
+ALTER TABLE results ADD COLUMN output BLOB NOT NULL DEFAULT x'';
+PRAGMA user_version = 3;
+COMMIT;
+"""
+
+_STEPS: Final = (_TO_VERSION_1, _TO_VERSION_2, _TO_VERSION_3)
 SCHEMA_VERSION: Final = len(_STEPS)
 
 

@@ -126,17 +126,18 @@ class ResultStore(ResultReader):
         return Committed(existing, repeated=True)
 
     def _insert(self, key: FrameKey, result: TaskResult) -> Outcome:
-        data = result.SerializeToString()
-        if len(data) > MAX_RESULT_BYTES:
-            return too_large(key, len(data))
+        rest, output = _split(result)
+        num_bytes = len(rest) + len(output)
+        if num_bytes > MAX_RESULT_BYTES:
+            return too_large(key, num_bytes)
         try:
             check_retired(self._writer, key)
         except ResultRetired as error:
             return error
         stored = self._writer.execute(
-            "INSERT INTO results (device, camera, seq, task, captured, stored, result) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*key.columns(), result.task, result.capture_time_unix_nanos, time.time_ns(), data),
+            "INSERT INTO results (device, camera, seq, task, captured, stored, result, output) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*key.columns(), result.task, result.capture_time_unix_nanos, time.time_ns(), rest, output),
         )
         committed = TaskResult()
         committed.CopyFrom(result)
@@ -158,6 +159,17 @@ def too_large(key: FrameKey, num_bytes: int) -> ResultTooLarge:
         f"the result of {key} has {num_bytes} bytes, one may have {MAX_RESULT_BYTES}; "
         "lower max_detections, or serve a pack whose task says less"
     )
+
+
+def _split(result: TaskResult) -> tuple[bytes, bytes]:
+    """The message without its output, and one with the output alone; together they are the whole."""
+    rest, output = TaskResult(), TaskResult()
+    rest.CopyFrom(result)
+    kind = result.WhichOneof("output")
+    if kind is not None:
+        getattr(output, kind).CopyFrom(getattr(result, kind))
+        rest.ClearField(kind)
+    return rest.SerializeToString(), output.SerializeToString()
 
 
 def _bytes_in_use(connection: sqlite3.Connection) -> int:

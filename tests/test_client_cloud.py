@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -101,6 +103,29 @@ async def test_list_goes_through_all_pages_with_filters(
         assert len([one async for one in client.list(until=start + timedelta(seconds=1))]) == 8
         with pytest.raises(InvalidRequest, match="no time zone"):
             await anext(client.list(since=datetime(2026, 1, 1)))
+
+
+async def test_list_and_watch_without_outputs_have_no_answers(cloud: Cloud) -> None:
+    await post(cloud, 1, 2)
+    async with AsyncCloudClient(target(cloud)) as client:
+        listed = [one async for one in client.list("door", without_output=True)]
+        async with aclosing(client.watch("door", after=0, without_output=True)) as watch:
+            watched = [await asyncio.wait_for(anext(watch), PATIENCE_S) for _ in range(2)]
+        whole = [one async for one in client.list("door")]
+
+    def block() -> tuple[list[StoredResult], StoredResult]:
+        with CloudClient(target(cloud)) as client:
+            watch = client.watch("door", after=0, without_output=True)
+            first = next(watch)
+            watch.close()
+            return list(client.list("door", without_output=True)), first
+
+    blocked, first = await asyncio.to_thread(block)
+    assert [one.answer for one in listed] == [one.detections for one in listed] == [None, None]
+    assert listed == watched == blocked
+    assert first == listed[0]
+    assert all(one.detections for one in whole)
+    assert [replace(one, answer=None) for one in whole] == listed
 
 
 async def test_prompts_say_what_the_cloud_decodes(cloud: Cloud) -> None:

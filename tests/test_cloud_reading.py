@@ -29,7 +29,15 @@ class _SlowStore(ResultStore):
     begun: threading.Semaphore
     devices: list[str]
 
-    def read(self, chosen: Filter, after: int, limit: int, *, newest_first: bool = False) -> Page:
+    def read(
+        self,
+        chosen: Filter,
+        after: int,
+        limit: int,
+        *,
+        newest_first: bool = False,
+        without_output: bool = False,
+    ) -> Page:
         self.devices.append(chosen.device)
         if chosen.device in ("blocked", "endless"):
             self.begun.release()
@@ -38,7 +46,7 @@ class _SlowStore(ResultStore):
         if chosen.device == "endless":
             with self._storing():
                 self._reader().execute(ENDLESS).fetchone()
-        return super().read(chosen, after, limit, newest_first=newest_first)
+        return super().read(chosen, after, limit, newest_first=newest_first, without_output=without_output)
 
 
 @pytest.fixture(autouse=True)

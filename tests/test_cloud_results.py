@@ -7,8 +7,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cloud_helpers import CAPTURED, PATIENCE_S, Cloud, error_name, infer_request, running
+from cloud_helpers import CAPTURED, PATIENCE_S, Cloud, PlainRunner, error_name, infer_request, running
 
+from cloud.runner import TaskOutput
+from splitcodec.bitstream import Bitstream
+from splitcodec.tasks import ClassShare, SegmentationMask
 from splitcodec.wire.v1.results_pb2 import (
     FrameKey,
     GetResultRequest,
@@ -16,6 +19,8 @@ from splitcodec.wire.v1.results_pb2 import (
     TaskResult,
     WatchResultsRequest,
 )
+
+RUNS = 60_000
 
 
 async def post(cloud: Cloud, camera: str, *seqs: int) -> None:
@@ -179,3 +184,33 @@ async def test_watchers_are_told_when_the_server_stops(tmp_path: Path) -> None:
         await stopping
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert error_name(error) == "ServiceStopping"
+
+
+class MaskRunner(PlainRunner):
+    """Answers every frame with a class map of RUNS runs."""
+
+    def _one(self, parsed: Bitstream) -> TaskOutput:
+        runs = tuple(number % 2 for number in range(RUNS))
+        answer = SegmentationMask(300, 200, runs, (1,) * RUNS, (ClassShare("cat", 1, 0.5),))
+        return TaskOutput("segment", parsed.header, answer, {"decoder": 0.25})
+
+
+async def test_list_and_watch_leave_outputs_out_when_asked(tmp_path: Path) -> None:
+    async with running(tmp_path, MaskRunner()) as cloud:
+        for seq in (1, 2, 3):
+            reply = await cloud.ingest.Infer(infer_request(seq, task=""), timeout=PATIENCE_S)
+            assert len(reply.result.segmentation.run_classes) == RUNS
+        whole = await cloud.results.List(ListResultsRequest(page_size=1))
+        for newest_first in (False, True):
+            request = ListResultsRequest(without_output=True, newest_first=newest_first)
+            page = await cloud.results.List(request)
+            assert len(page.results) == 3
+            assert page.ByteSize() < 2000
+        watched = await take(cloud.results.Watch(WatchResultsRequest(after_cursor=0, without_output=True)), 3)
+        last = await cloud.results.Get(GetResultRequest(key=FrameKey(device="box", camera="door", seq=3)))
+    assert len(whole.results[0].segmentation.run_classes) == RUNS
+    assert watched == list(reversed(page.results))
+    assert all(one.output_left_out and one.WhichOneof("output") is None for one in watched)
+    last.result.ClearField("output")
+    last.result.output_left_out = True
+    assert watched[2] == last.result

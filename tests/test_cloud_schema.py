@@ -13,10 +13,12 @@ from test_cloud_store import key, result
 from cloud.reads import Filter, page_query
 from cloud.schema import SCHEMA_VERSION, migrate, version_of
 from cloud.store import DATABASE_FILE, Committed, ResultStore
-from splitcodec.errors import CursorOutOfRange, StoreUnavailable
+from splitcodec.errors import CursorOutOfRange, FrameConflict, StoreUnavailable
 
 VERSION_1 = Path(__file__).parent / "golden" / "results_v1.sqlite3.gz"
 """Written by the service before version 2: door 1 to 4, yard 1 and 2; door 1 and yard 1 are retired."""
+VERSION_2 = VERSION_1.with_name("results_v2.sqlite3.gz")
+"""Written by the service before version 3: door 1, door 2 with a class map of three runs, yard 1."""
 
 
 @pytest.fixture
@@ -63,8 +65,32 @@ def test_a_migrated_file_and_a_new_one_are_alike(old: Path) -> None:
         ResultStore(folder).close()
     assert _objects(old / DATABASE_FILE) == _objects(new / DATABASE_FILE)
     connection = sqlite3.connect(old / DATABASE_FILE)
-    assert version_of(connection) == SCHEMA_VERSION == 2
+    assert version_of(connection) == SCHEMA_VERSION == 3
     connection.close()
+
+
+def test_a_file_of_version_2_is_read_with_and_without_outputs(tmp_path: Path) -> None:
+    (tmp_path / DATABASE_FILE).write_bytes(gzip.decompress(VERSION_2.read_bytes()))
+    store = ResultStore(tmp_path)
+    try:
+        (fresh,) = store.put([result(3)])
+        assert isinstance(fresh, Committed)
+        whole = store.read(Filter(), 0, 100).results
+        bare = store.read(Filter(), 0, 100, without_output=True).results
+        repeated, conflict = store.put([whole[1], result(1, captured=77)])
+        assert store.find(key(2)) == whole[1]
+    finally:
+        store.close()
+    assert [one.WhichOneof("output") for one in whole] == ["detections", "segmentation"] + 2 * ["detections"]
+    assert list(whole[1].segmentation.run_lengths) == [1, 4, 1]
+    assert whole[3] == fresh.result
+    assert isinstance(repeated, Committed)
+    assert repeated.repeated
+    assert isinstance(conflict, FrameConflict)
+    for one in whole:
+        one.ClearField("output")
+        one.output_left_out = True
+    assert bare == whole
 
 
 def test_a_migration_that_fails_half_way_leaves_the_old_version(old: Path) -> None:

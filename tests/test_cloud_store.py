@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from google.protobuf.message import DecodeError
 
 from cloud.messages import FrameKey
 from cloud.reads import MAX_PAGE_BYTES, Filter
@@ -70,6 +71,30 @@ def test_a_repeated_key_keeps_the_first_result(store: ResultStore) -> None:
     assert isinstance(other, Committed)
     assert not other.repeated
     assert seqs(store) == [1, 2]
+
+
+def test_a_page_without_outputs_reads_none_of_them(store: ResultStore) -> None:
+    store.put([result(seq, padding=MAX_PAGE_BYTES // 2) for seq in range(8)])
+    store._writer.execute("UPDATE results SET output = x'ff'")  # no message at all
+    for page in (
+        store.read(Filter(), 0, 100, without_output=True),
+        store.tail(Filter(), 0, 100, without_output=True),
+    ):
+        assert [one.key.seq for one in page.results] == list(range(8))
+        assert all(one.output_left_out and one.WhichOneof("output") is None for one in page.results)
+        assert not page.more
+    with pytest.raises(DecodeError):
+        store.read(Filter(), 0, 100)
+
+
+def test_a_result_without_an_output_is_not_one_whose_output_was_left_out(store: ResultStore) -> None:
+    empty = result(1)
+    empty.ClearField("output")
+    (committed,) = store.put([empty])
+    (read,) = store.read(Filter(), 0, 1).results
+    assert isinstance(committed, Committed)
+    assert read == committed.result
+    assert not read.output_left_out
 
 
 def test_a_reused_seq_is_a_conflict_and_the_rest_of_the_batch_is_kept(store: ResultStore) -> None:

@@ -91,9 +91,13 @@ class CloudClient:
         since: datetime | None = None,
         until: datetime | None = None,
         newest_first: bool = False,
+        without_output: bool = False,
     ) -> Iterator[StoredResult]:
-        """Stored results by time of arrival, page after page; the deadline is for each page."""
-        which, token = Which(camera, device, task, since, until), ""
+        """Stored results by time of arrival, page after page; the deadline is for each page.
+
+        without_output: without their answers, a few hundred bytes each instead of up to 3 MiB.
+        """
+        which, token = Which(camera, device, task, since, until, without_output), ""
         while True:
             answer = self._page(cloud_calls.list_request(which, token, newest_first=newest_first))
             for result in answer.results:
@@ -116,9 +120,11 @@ class CloudClient:
         task: str | None = None,
         after: int | None = None,
         patience_s: float | None = None,
+        without_output: bool = False,
     ) -> Watch:
         """Results as they are committed; see AsyncCloudClient.watch. `close` from another thread ends it."""
-        watching = Watching(self._target, Which(camera, device, task), after, self._retry, patience_s)
+        which = Which(camera, device, task, without_output=without_output)
+        watching = Watching(self._target, which, after, self._retry, patience_s)
         return Watch(watching, lambda request: self._results.Watch(request, metadata=self._metadata))
 
     def _page(self, request: results_pb2.ListResultsRequest) -> results_pb2.ListResultsResponse:

@@ -25,13 +25,17 @@ RECONNECT: Final = (
 
 @dataclass(frozen=True)
 class Which:
-    """Which results: None takes any. since is inclusive, until exclusive; both need a time zone."""
+    """Which results: None takes any. since is inclusive, until exclusive; both need a time zone.
+
+    without_output: all of them, without their answers.
+    """
 
     camera: str | None = None
     device: str | None = None
     task: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    without_output: bool = False
 
 
 def channel_options(target: str, use_proxy: bool) -> tuple[tuple[str, int], ...]:
@@ -63,6 +67,7 @@ def list_request(which: Which, token: str, *, newest_first: bool) -> results_pb2
         page_size=PAGE,
         page_token=token,
         newest_first=newest_first,
+        without_output=which.without_output,
     )
 
 
@@ -79,7 +84,7 @@ def stored_result(message: results_pb2.TaskResult) -> StoredResult:
         seq=message.key.seq,
         cursor=message.cursor,
         task=message.task,
-        answer=answer_of(message),
+        answer=None if message.output_left_out else answer_of(message),
         capture_time=message.capture_time_unix_nanos / NANOS,
         received_time=message.received_time_unix_nanos / NANOS,
         finished_time=message.finished_time_unix_nanos / NANOS,

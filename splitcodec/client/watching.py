@@ -43,6 +43,7 @@ class Watching:
             camera=which.camera or "",
             task=which.task or "",
             after_cursor=self.cursor,
+            without_output=which.without_output,
         )
 
     def opened(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:

@@ -95,7 +95,7 @@ class OtherOutput(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class TaskResult(_message.Message):
-    __slots__ = ("key", "capture_time_unix_nanos", "task", "codec_digest", "prompt_digest", "rate_fixed", "num_bytes", "source_height", "source_width", "network_height", "network_width", "received_time_unix_nanos", "finished_time_unix_nanos", "stage_seconds", "cursor", "detections", "segmentation", "classification", "other")
+    __slots__ = ("key", "capture_time_unix_nanos", "task", "codec_digest", "prompt_digest", "rate_fixed", "num_bytes", "source_height", "source_width", "network_height", "network_width", "received_time_unix_nanos", "finished_time_unix_nanos", "stage_seconds", "cursor", "detections", "segmentation", "classification", "other", "output_left_out")
     class StageSecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +122,7 @@ class TaskResult(_message.Message):
     SEGMENTATION_FIELD_NUMBER: _ClassVar[int]
     CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
     OTHER_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     key: FrameKey
     capture_time_unix_nanos: int
     task: str
@@ -141,7 +142,8 @@ class TaskResult(_message.Message):
     segmentation: Segmentation
     classification: Classification
     other: OtherOutput
-    def __init__(self, key: _Optional[_Union[FrameKey, _Mapping]] = ..., capture_time_unix_nanos: _Optional[int] = ..., task: _Optional[str] = ..., codec_digest: _Optional[bytes] = ..., prompt_digest: _Optional[bytes] = ..., rate_fixed: _Optional[int] = ..., num_bytes: _Optional[int] = ..., source_height: _Optional[int] = ..., source_width: _Optional[int] = ..., network_height: _Optional[int] = ..., network_width: _Optional[int] = ..., received_time_unix_nanos: _Optional[int] = ..., finished_time_unix_nanos: _Optional[int] = ..., stage_seconds: _Optional[_Mapping[str, float]] = ..., cursor: _Optional[int] = ..., detections: _Optional[_Union[Detections, _Mapping]] = ..., segmentation: _Optional[_Union[Segmentation, _Mapping]] = ..., classification: _Optional[_Union[Classification, _Mapping]] = ..., other: _Optional[_Union[OtherOutput, _Mapping]] = ...) -> None: ...
+    output_left_out: bool
+    def __init__(self, key: _Optional[_Union[FrameKey, _Mapping]] = ..., capture_time_unix_nanos: _Optional[int] = ..., task: _Optional[str] = ..., codec_digest: _Optional[bytes] = ..., prompt_digest: _Optional[bytes] = ..., rate_fixed: _Optional[int] = ..., num_bytes: _Optional[int] = ..., source_height: _Optional[int] = ..., source_width: _Optional[int] = ..., network_height: _Optional[int] = ..., network_width: _Optional[int] = ..., received_time_unix_nanos: _Optional[int] = ..., finished_time_unix_nanos: _Optional[int] = ..., stage_seconds: _Optional[_Mapping[str, float]] = ..., cursor: _Optional[int] = ..., detections: _Optional[_Union[Detections, _Mapping]] = ..., segmentation: _Optional[_Union[Segmentation, _Mapping]] = ..., classification: _Optional[_Union[Classification, _Mapping]] = ..., other: _Optional[_Union[OtherOutput, _Mapping]] = ..., output_left_out: _Optional[bool] = ...) -> None: ...
 
 class GetResultRequest(_message.Message):
     __slots__ = ("key",)
@@ -156,7 +158,7 @@ class GetResultResponse(_message.Message):
     def __init__(self, result: _Optional[_Union[TaskResult, _Mapping]] = ...) -> None: ...
 
 class ListResultsRequest(_message.Message):
-    __slots__ = ("device", "camera", "task", "captured_from_unix_nanos", "captured_until_unix_nanos", "page_size", "page_token", "newest_first")
+    __slots__ = ("device", "camera", "task", "captured_from_unix_nanos", "captured_until_unix_nanos", "page_size", "page_token", "newest_first", "without_output")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     CAMERA_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +167,7 @@ class ListResultsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     NEWEST_FIRST_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     device: str
     camera: str
     task: str
@@ -173,7 +176,8 @@ class ListResultsRequest(_message.Message):
     page_size: int
     page_token: str
     newest_first: bool
-    def __init__(self, device: _Optional[str] = ..., camera: _Optional[str] = ..., task: _Optional[str] = ..., captured_from_unix_nanos: _Optional[int] = ..., captured_until_unix_nanos: _Optional[int] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., newest_first: _Optional[bool] = ...) -> None: ...
+    without_output: bool
+    def __init__(self, device: _Optional[str] = ..., camera: _Optional[str] = ..., task: _Optional[str] = ..., captured_from_unix_nanos: _Optional[int] = ..., captured_until_unix_nanos: _Optional[int] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., newest_first: _Optional[bool] = ..., without_output: _Optional[bool] = ...) -> None: ...
 
 class ListResultsResponse(_message.Message):
     __slots__ = ("results", "next_page_token")
@@ -184,16 +188,18 @@ class ListResultsResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[TaskResult, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WatchResultsRequest(_message.Message):
-    __slots__ = ("device", "camera", "task", "after_cursor")
+    __slots__ = ("device", "camera", "task", "after_cursor", "without_output")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     CAMERA_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     AFTER_CURSOR_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     device: str
     camera: str
     task: str
     after_cursor: int
-    def __init__(self, device: _Optional[str] = ..., camera: _Optional[str] = ..., task: _Optional[str] = ..., after_cursor: _Optional[int] = ...) -> None: ...
+    without_output: bool
+    def __init__(self, device: _Optional[str] = ..., camera: _Optional[str] = ..., task: _Optional[str] = ..., after_cursor: _Optional[int] = ..., without_output: _Optional[bool] = ...) -> None: ...
 
 class WatchResultsResponse(_message.Message):
     __slots__ = ("result",)
