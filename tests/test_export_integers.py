@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from training_rig import THIRD_PARTY, TINY, WholeRun, tiny_parts, whole_run
 
-from splitcodec.entropy import CDF_BITS, ZTables
+from splitcodec.entropy import CDF_BITS, Z_MAX, ZTables
 from splitcodec.errors import ExportMismatch, InexactScaleBranch
 from splitcodec.export.build import exact_bound, hyper_counts, prompt_tensors
 from splitcodec.export.graphs import ScaleGraph, _sum
@@ -25,7 +25,7 @@ from splitcodec.export.integers import (
 )
 from splitcodec.export.to_onnx import check_export
 from splitcodec.models.codec import FeatureCodec
-from splitcodec.models.exact import ACT_MAX, FLOAT_EXACT, SUMMED_LIMIT, Z_MAX, IntegerConv
+from splitcodec.models.exact import ACT_MAX, FLOAT_EXACT, SUMMED_LIMIT, IntegerConv
 from splitcodec.models.prompts import PromptConv, prompt_layout
 from splitcodec.packs import load_pack
 from splitcodec.prompts.tensors import check_exact_bound

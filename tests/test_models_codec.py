@@ -9,12 +9,11 @@ import pytest
 import torch
 from training_rig import THIRD_PARTY, TINY, tiny_parts
 
-from splitcodec.entropy import build_gaussian_tables
+from splitcodec.entropy import SIGMA_MIN, Z_MAX, build_gaussian_tables
 from splitcodec.export import build
 from splitcodec.export.card import EDGE_GRAPHS
 from splitcodec.export.graphs import HeadGraph, HyperEncoderGraph, QuantizerGraph, ScaleGraph
-from splitcodec.models.codec import SIGMA_MIN, SIGMA_STEP, FeatureCodec, gaussian_bits
-from splitcodec.models.exact import Z_MAX
+from splitcodec.models.codec import SIGMA_STEP, FeatureCodec, gaussian_bits
 from splitcodec.models.prompts import TaskPrompt
 from splitcodec.models.sizes import NANO
 from splitcodec.models.transforms import ImageExtractor

@@ -7,10 +7,11 @@ import pytest
 import torch
 from training_rig import THIRD_PARTY, TINY
 
+from splitcodec.entropy import SIGMA_LEVELS, Z_MAX
 from splitcodec.export.build import prompt_tensors
 from splitcodec.export.graphs import ScaleGraph
 from splitcodec.models.codec import FeatureCodec
-from splitcodec.models.exact import ACT_MAX, ACT_STEPS, SIGMA_LEVELS, Z_MAX, act, ste_round
+from splitcodec.models.exact import ACT_MAX, ACT_STEPS, act, ste_round
 from splitcodec.models.prompts import TaskPrompt
 from splitcodec.models.sizes import NANO, CodecSizes
 from splitcodec.training.codec_run import build_parts

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from training_rig import THIRD_PARTY, TINY, tiny_parts
 
+from splitcodec.entropy import Z_MAX
 from splitcodec.models.codec import FeatureCodec
-from splitcodec.models.exact import INDEX_START, INDEX_UNIT, Z_MAX, _trunk
+from splitcodec.models.exact import INDEX_START, INDEX_UNIT, _trunk
 from splitcodec.models.prompts import PromptBranch, TaskPrompt, prompt_layout
 from splitcodec.models.sizes import BASE, NANO, CodecSizes
 from splitcodec.training.codec_run import CodecParts

@@ -6,6 +6,8 @@ from splitcodec.entropy.symbols import decode_symbols, encode_symbols, sigma_crc
 from splitcodec.entropy.tables import (
     LIMIT_MAX,
     SIGMA_LEVELS,
+    SIGMA_MAX,
+    SIGMA_MIN,
     Z_MAX,
     SymbolTables,
     ZTables,
@@ -17,6 +19,8 @@ __all__ = [
     "CDF_BITS",
     "LIMIT_MAX",
     "SIGMA_LEVELS",
+    "SIGMA_MAX",
+    "SIGMA_MIN",
     "Z_MAX",
     "SymbolTables",
     "ZTables",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.utils.flop_counter import FlopCounterMode
 
-from splitcodec.entropy import SymbolTables, build_gaussian_tables
+from splitcodec.entropy import Z_MAX, SymbolTables, build_gaussian_tables
 from splitcodec.errors import TrainingError
 from splitcodec.export.fit_tables import integer_counts
 from splitcodec.export.graphs import (
@@ -28,7 +28,6 @@ from splitcodec.export.half import round_to_half
 from splitcodec.export.integers import base_branch, grid, prompt_bits, prompt_branch
 from splitcodec.export.to_onnx import ExportInput, check_export, to_onnx
 from splitcodec.models.codec import FeatureCodec, HyperPrior, RateGains
-from splitcodec.models.exact import Z_MAX
 from splitcodec.models.prompts import TaskPrompt
 from splitcodec.prompts.schema import ExactConv
 

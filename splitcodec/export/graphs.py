@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from splitcodec.entropy import SIGMA_LEVELS
 from splitcodec.export.integers import base_branch, grid, prompt_bits
 from splitcodec.models.codec import FeatureCodec
-from splitcodec.models.exact import ACT_MAX, SIGMA_LEVELS, ScaleBranch
+from splitcodec.models.exact import ACT_MAX, ScaleBranch
 from splitcodec.models.prompts import PromptConv
 from splitcodec.models.transforms import FeatureAdapter, ImageExtractor
 from splitcodec.packs.schema import IMPORTANCE_OUTPUT, PICTURE_OUTPUT

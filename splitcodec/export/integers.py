@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from splitcodec.entropy import Z_MAX
 from splitcodec.errors import InexactScaleBranch
 from splitcodec.models.exact import (
     ACT_MAX,
@@ -22,7 +23,6 @@ from splitcodec.models.exact import (
     INDEX_START,
     INDEX_UNIT,
     SUMMED_LIMIT,
-    Z_MAX,
     IntegerConv,
 )
 

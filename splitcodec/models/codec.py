@@ -13,16 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from splitcodec.entropy import SIGMA_LEVELS, SIGMA_MAX, SIGMA_MIN, Z_MAX
 from splitcodec.models.context import MeanSupport, SpatialChannelContext
-from splitcodec.models.exact import SIGMA_LEVELS, Z_MAX, ScaleBranch, ste_round
+from splitcodec.models.exact import ScaleBranch, ste_round
 from splitcodec.models.lrcp import ResidualPrediction
 from splitcodec.models.prompts import PromptBranch, TaskPrompt, prompt_layout
 from splitcodec.models.reference_context import MeanScaleContext, QuadrantContext
 from splitcodec.models.sizes import CodecSizes
 from splitcodec.models.transforms import Analysis, HyperAnalysis, Synthesis
 
-SIGMA_MIN = 0.11
-SIGMA_MAX = 64.0
 SIGMA_STEP = math.log(SIGMA_MAX / SIGMA_MIN) / (SIGMA_LEVELS - 1)
 MIN_LIKELIHOOD = 1e-9
 LOG_GAINS = (-0.4, 1.4)  # of the smallest and the largest rate, for a latent of unit variance

@@ -25,8 +25,6 @@ from splitcodec.models.sizes import CodecSizes
 
 ACT_STEPS = 16  # activation grid: 1/16, held as integers 0..255
 ACT_MAX = 255
-Z_MAX = 31
-SIGMA_LEVELS = 64
 INDEX_UNIT = 8.0  # one unit of the network's output is eight sigma levels
 INDEX_START = 22  # about sigma 1: where the index starts before anything is learnt
 FLOAT_EXACT = 1 << 24

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from splitcodec.entropy import SIGMA_LEVELS
 from splitcodec.errors import TrainingError
 from splitcodec.models.codec import FeatureCodec, HyperPrior, RateGains, gaussian_bits
-from splitcodec.models.exact import SIGMA_LEVELS
 from splitcodec.models.prompts import TaskPrompt
 from splitcodec.training.weights import read_tensors
 
