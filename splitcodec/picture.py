@@ -40,6 +40,13 @@ CONTENT_TYPES: Final[dict[str, Kind]] = {
     "image/png": "png",
     "image/webp": "webp",
 }
+PICTURE_FILES: Final = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
+"""Content types of picture files by the end of their names."""
 _REMEDY: Final = "send one JPEG, PNG or WebP picture as it is in its file"
 _AGAIN: Final = "check the camera or the link and send it again"
 

@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 
 from splitcodec.data_files import BAD_TAR, files_below
 from splitcodec.errors import DatasetError
+from splitcodec.picture import PICTURE_FILES
 
-CONTENT_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 SKIPPED_FOLDERS = frozenset({"masks"})  # label maps of the COCO tars: PNG files, but no photos
 
 
@@ -31,16 +31,16 @@ def read_photos(path: Path, limit: int) -> list[PostedPhoto]:
             f"{path} cannot be read ({error}); give a tar or a folder with pictures"
         ) from error
     if not photos:
-        raise DatasetError(f"{path} holds no {', '.join(CONTENT_TYPES)} files")
+        raise DatasetError(f"{path} holds no {', '.join(PICTURE_FILES)} files")
     return photos
 
 
 def _is_photo(path: PurePosixPath) -> bool:
-    return path.suffix.lower() in CONTENT_TYPES and SKIPPED_FOLDERS.isdisjoint(path.parts[:-1])
+    return path.suffix.lower() in PICTURE_FILES and SKIPPED_FOLDERS.isdisjoint(path.parts[:-1])
 
 
 def _posted(path: PurePosixPath, data: bytes) -> PostedPhoto:
-    return PostedPhoto(path.name, CONTENT_TYPES[path.suffix.lower()], data)
+    return PostedPhoto(path.name, PICTURE_FILES[path.suffix.lower()], data)
 
 
 def _from_folder(root: Path, limit: int) -> list[PostedPhoto]:

@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from splitcodec.bench.photos import CONTENT_TYPES, PostedPhoto, read_photos
+from splitcodec.bench.photos import PostedPhoto, read_photos
 from splitcodec.bench.serve_load import COMPUTING, CallTimes, Load, encode_photos, quantile_ms, send
 from splitcodec.launch import start_service
 from splitcodec.packs import load_pack
+from splitcodec.picture import PICTURE_FILES
 from splitcodec.provenance import RunOrigin, run_origin, usable_cores
 from splitcodec.sample_photos import packaged_photos
 
@@ -213,6 +214,6 @@ def _photos(data: Path | None) -> list[PostedPhoto]:
     if data is not None:
         return read_photos(data, MAX_PHOTOS)
     return [
-        PostedPhoto(photo.name, CONTENT_TYPES[photo.suffix.lower()], photo.read_bytes())
+        PostedPhoto(photo.name, PICTURE_FILES[photo.suffix.lower()], photo.read_bytes())
         for photo in packaged_photos()
     ]

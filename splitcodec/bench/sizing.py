@@ -11,11 +11,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from splitcodec.bench.photos import CONTENT_TYPES, read_photos
+from splitcodec.bench.photos import read_photos
 from splitcodec.codec import FeatureDecoder, FeatureEncoder
 from splitcodec.frame import read_canvas
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.schema import TAIL_INPUT
+from splitcodec.picture import PICTURE_FILES
 from splitcodec.prompts import Prompt
 from splitcodec.provenance import RunOrigin, run_origin
 from splitcodec.runtime import Session, open_session
@@ -153,4 +154,4 @@ def _answer(sides: _Sides, task: str, bitstream: bytes) -> None:
 
 
 def _sample() -> list[tuple[bytes, str]]:
-    return [(path.read_bytes(), CONTENT_TYPES[path.suffix]) for path in packaged_photos()]
+    return [(path.read_bytes(), PICTURE_FILES[path.suffix]) for path in packaged_photos()]
