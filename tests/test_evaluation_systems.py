@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from splitcodec.errors import DatasetError, RuntimeUnavailable
 from splitcodec.evaluation.anchors import Anchor, CodedPicture, PillowAnchor, standard_anchors
-from splitcodec.evaluation.systems import TEACHER_INPUTS, AnchorSystem, Eats, Teacher, open_teacher
+from splitcodec.evaluation.systems import AnchorSystem, Teacher, open_teacher
 from splitcodec.frame import Canvas
 from splitcodec.placement import Fit, FrameSize
+from splitcodec.teacher_inputs import TEACHER_INPUTS, TeacherInput
 
-AS_IT_IS = Eats(bgr=False, scale=1.0, offset=0.0)
+AS_IT_IS = TeacherInput(bgr=False, scale=1.0, offset=0.0)
 ANCHORS = {anchor.name: anchor for anchor in standard_anchors()}
 
 
@@ -101,7 +102,7 @@ def test_a_format_this_pillow_cannot_write_is_named() -> None:
         ("deeplab_centred", [0.0, 64 / 255, 1.0]),
     ],
 )
-def test_each_teacher_eats_what_it_was_published_with(postprocess: str, eaten: list[float]) -> None:
+def test_each_teacher_takes_what_it_was_published_with(postprocess: str, eaten: list[float]) -> None:
     session = SpySession()
     pixels = np.zeros((32, 64, 3), np.uint8)
     pixels[2, 5] = (0, 64, 255)

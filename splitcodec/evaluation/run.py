@@ -32,11 +32,12 @@ from splitcodec.evaluation.rows import CONFIDENCE, bd_rates, equal_accuracy, row
 from splitcodec.evaluation.scorer import Metric, Scorer
 from splitcodec.evaluation.segmentation import SegmentationScorer
 from splitcodec.evaluation.shuffled_maps import shuffled_systems
-from splitcodec.evaluation.systems import TEACHER_INPUTS, AnchorSystem, System, Teacher, open_teacher
+from splitcodec.evaluation.systems import AnchorSystem, System, Teacher, open_teacher
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.convention import InputConvention
 from splitcodec.packs.schema import TaskSection
 from splitcodec.provenance import run_origin
+from splitcodec.teacher_inputs import TEACHER_INPUTS
 
 RATE_STEP = 0.5  # by default every trained rate point and the middle between neighbours
 HASH_BLOCK = 1 << 20

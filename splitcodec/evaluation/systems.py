@@ -12,6 +12,7 @@ from splitcodec.errors import DatasetError
 from splitcodec.evaluation.anchors import Anchor
 from splitcodec.frame import Canvas
 from splitcodec.runtime import Session, open_session
+from splitcodec.teacher_inputs import TEACHER_INPUTS, TeacherInput
 
 Outputs = Mapping[str, NDArray[np.float32]]
 TEACHER_VARIABLE = "SPLITCODEC_TEACHER"
@@ -43,41 +44,22 @@ class System(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Eats:
-    """What a whole task network takes as `images`: pixels 0..255 times scale plus offset."""
-
-    bgr: bool
-    scale: float
-    offset: float
-
-
-TEACHER_INPUTS = {
-    "yolox": Eats(bgr=True, scale=1.0, offset=0.0),
-    "deeplab": Eats(bgr=False, scale=1.0 / 128.0, offset=-1.0),
-    "classify": Eats(bgr=False, scale=1.0 / 127.5, offset=-1.0),
-    "retinanet": Eats(bgr=False, scale=1.0 / 255.0, offset=0.0),
-    "deeplab_centred": Eats(bgr=False, scale=1.0 / 255.0, offset=0.0),
-}
-"""By the postprocess of the task; the same as in splitcodec.training.teacher, which needs torch."""
-
-
 class Teacher:
     """A whole task network, untouched: float32 [1, 3, H, W]."""
 
     codec = "teacher"
     rate: float | None = None
 
-    def __init__(self, session: Session, eats: Eats) -> None:
+    def __init__(self, session: Session, takes: TeacherInput) -> None:
         self._session = session
-        self._eats = eats
+        self._takes = takes
 
     def predict(self, pixels: NDArray[np.uint8]) -> Outputs:
         """pixels: [H, W, 3] uint8 RGB canvas."""
-        ordered = pixels[:, :, ::-1] if self._eats.bgr else pixels
+        ordered = pixels[:, :, ::-1] if self._takes.bgr else pixels
         image = np.ascontiguousarray(ordered.transpose(2, 0, 1)[None], dtype=np.float32)
         return self._session.run(
-            {"images": image * np.float32(self._eats.scale) + np.float32(self._eats.offset)}
+            {"images": image * np.float32(self._takes.scale) + np.float32(self._takes.offset)}
         )
 
     def run(self, canvas: Canvas) -> SystemOutput:
@@ -114,7 +96,7 @@ def open_teacher(path: Path | None, postprocess: str, threads: int) -> Teacher:
         raise DatasetError(
             f"there is no teacher at {path}; give --teacher FILE.onnx or set {TEACHER_VARIABLE}"
         )
-    eats = TEACHER_INPUTS.get(postprocess)
-    if eats is None:
+    takes = TEACHER_INPUTS.get(postprocess)
+    if takes is None:
         raise DatasetError(f"it is unknown what {path.name} takes; known: {sorted(TEACHER_INPUTS)}")
-    return Teacher(open_session(path, engine="ort-cpu", threads=threads), eats)
+    return Teacher(open_session(path, engine="ort-cpu", threads=threads), takes)

@@ -10,10 +10,9 @@ from torch.export import Dim
 
 from splitcodec.errors import TrainingError
 from splitcodec.export.to_onnx import ExportInput, check_export, to_onnx
-from splitcodec.training.teacher import DEEPLAB, MOBILENET, Teacher, TorchTeacher, open_teacher
+from splitcodec.teacher_inputs import TEACHER_INPUTS
+from splitcodec.training.teacher import Teacher, TorchTeacher, open_teacher
 
-# What the evaluation feeds a network by its answer: pixels 0..255 times scale plus offset; 0..1 if not here.
-EATEN = {"classify": MOBILENET, "deeplab": DEEPLAB}
 EXAMPLE = (2, 160, 96)
 
 
@@ -23,11 +22,10 @@ class WholeTeacher(nn.Module):
     def __init__(self, teacher: Teacher, postprocess: str) -> None:
         super().__init__()
         self.teacher, self.inputs = teacher, ["images"]
-        eaten = EATEN.get(postprocess)
-        self.scale, self.offset = (eaten.scale, eaten.offset) if eaten else (1.0 / 255.0, 0.0)
+        self.takes = TEACHER_INPUTS[postprocess]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        values = self.teacher.tail(self.teacher.split((images - self.offset) / self.scale))
+        values = self.teacher.tail(self.teacher.split((images - self.takes.offset) / self.takes.scale))
         return tuple(values[name] for name in self.teacher.spec.outputs)
 
 
@@ -40,7 +38,7 @@ def export_teacher(source: TorchTeacher, postprocess: str, out: Path) -> float:
     graph = WholeTeacher(teacher, postprocess)
     batch, height, width = EXAMPLE
     torch.manual_seed(4)
-    example = torch.rand(batch, 3, height, width) * 255.0 * graph.scale + graph.offset
+    example = torch.rand(batch, 3, height, width) * 255.0 * graph.takes.scale + graph.takes.offset
     dims = {
         0: Dim("batch", max=64),
         2: 32 * Dim("cell_rows", min=1, max=64),

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from splitcodec.errors import TrainingError
+from splitcodec.teacher_inputs import TEACHER_INPUTS, UNIT_RANGE, TeacherInput
 from splitcodec.training.cut import NamedOutputs, cut_onnx, cut_torch, load_onnx
 from splitcodec.training.weights import load_weights
 
@@ -28,17 +29,15 @@ EXAMPLE_SIDE = 128  # pixels of the picture a torch teacher is measured on
 
 @dataclass(frozen=True)
 class TeacherSpec:
-    """Where a teacher is cut, what it eats and what its tail is compared by."""
+    """Where a teacher is cut, what it takes and what its tail is compared by."""
 
     task: str
     split: str
     split_channels: int
-    bgr: bool
+    takes: TeacherInput
     outputs: tuple[str, ...]  # what the exported tail gives
     deep: tuple[str, ...]  # inner tensors compared by normalised MSE
     levels: tuple[str, ...] = ()  # suffixes of a detector's levels
-    scale: float = 1.0  # the teacher eats image * scale + offset, image 0..255
-    offset: float = 0.0
     stride: int = 8  # of the split tensor: 8, or 4
     anchored: bool = False  # outputs are the class logits and the box deltas of anchors
 
@@ -47,7 +46,7 @@ YOLOX = TeacherSpec(
     task="detect",
     split="feat_s8",
     split_channels=64,
-    bgr=True,
+    takes=TEACHER_INPUTS["yolox"],
     outputs=("head_s8", "head_s16", "head_s32"),
     deep=("pan_s8", "pan_s16", "pan_s32", "feat_s16", "feat_s32"),
     levels=("s8", "s16", "s32"),
@@ -56,9 +55,7 @@ DEEPLAB = TeacherSpec(
     task="segment",
     split="feat_s8",
     split_channels=32,
-    bgr=False,
-    scale=1.0 / 128.0,
-    offset=-1.0,
+    takes=TEACHER_INPUTS["deeplab"],
     outputs=("logits",),
     deep=("feat_s16", "feat_last"),
 )
@@ -66,9 +63,7 @@ MOBILENET = TeacherSpec(
     task="classify",
     split="feat_s8",
     split_channels=32,
-    bgr=False,
-    scale=1.0 / 127.5,
-    offset=-1.0,
+    takes=TEACHER_INPUTS["classify"],
     outputs=("logits",),
     deep=("feat_s16",),
 )
@@ -138,8 +133,8 @@ class TeacherHead(nn.Module):
         self.spec, self.graph = spec, graph
 
     def forward(self, image: Tensor) -> Tensor:
-        x = image.flip(1) if self.spec.bgr else image
-        value = self.graph(x * self.spec.scale + self.spec.offset)
+        x = image.flip(1) if self.spec.takes.bgr else image
+        value = self.graph(x * self.spec.takes.scale + self.spec.takes.offset)
         return value[self.spec.split] if isinstance(value, dict) else value
 
 
@@ -206,10 +201,9 @@ def _open_torch(source: TorchTeacher) -> Teacher:
         task=source.task,
         split=source.split,
         split_channels=feature.shape[1],
-        bgr=False,
+        takes=UNIT_RANGE,
         outputs=module.outputs if named else tail.names[:1],
         deep=module.deep if named else (),
-        scale=1.0 / 255.0,
         stride=stride,
         anchored=named and module.anchored,
     )
