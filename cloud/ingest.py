@@ -15,7 +15,7 @@ from cloud.devices import DeviceLimits, StreamPlace
 from cloud.messages import incoming_frame
 from cloud.metrics import CloudMetrics
 from cloud.pipeline import Answer, Pipeline
-from cloud.status import Refusal, end_call, refusal_for, refusing
+from cloud.status import CallRefusal, end_call, refusal_for, refusing
 from cloud.store import Committed
 from splitcodec.errors import ServiceStopping
 from splitcodec.wire.integrity import response_crc
@@ -101,7 +101,7 @@ class _Settled:
     """A frame as sent, and what became of it."""
 
     frame: Frame
-    outcome: Committed | Refusal
+    outcome: Committed | CallRefusal
 
     def message(self) -> TaskResult | Rejection:
         """What the edge is told."""
@@ -139,7 +139,7 @@ class _StreamSession:
         self._frame_places = asyncio.Semaphore(max_in_flight)
         self._news = asyncio.Event()  # a frame came, or none will any more
         self._all_read = False
-        self.last_refusal: Refusal | None = None
+        self.last_refusal: CallRefusal | None = None
 
     @contextlib.asynccontextmanager
     async def reading(
@@ -202,7 +202,7 @@ class _StreamSession:
     async def _settle(self, group: list[_InFlight]) -> list[_Settled]:
         """Commit the group up to the first frame that is refused without being settled, which ends the
         session."""
-        answered: list[tuple[Frame, Answer | Refusal]] = []
+        answered: list[tuple[Frame, Answer | CallRefusal]] = []
         for entry in group:
             error = entry.answer.exception()
             refusal = refusal_for(error) if isinstance(error, Exception) else None
@@ -214,10 +214,10 @@ class _StreamSession:
         outcomes = iter(await self._pipeline.commit(answers))
         settled: list[_Settled] = []
         for frame, answer in answered:
-            outcome = answer if isinstance(answer, Refusal) else next(outcomes)
+            outcome = answer if isinstance(answer, CallRefusal) else next(outcomes)
             if isinstance(outcome, Exception):
                 outcome = refusal_for(outcome)
-            if isinstance(outcome, Refusal):
+            if isinstance(outcome, CallRefusal):
                 self._metrics.rejected.labels(outcome.reason).inc()
             settled.append(_Settled(frame, outcome))
         return settled

@@ -70,7 +70,7 @@ DigestMismatch or UnsupportedVersion: a later roll-out cures them; not GraphFail
 
 
 @dataclass(frozen=True)
-class Refusal:
+class CallRefusal:
     """What a caller is told; `error`: class name, empty for internal errors; `settled`: see SETTLING."""
 
     code: grpc.StatusCode
@@ -94,18 +94,18 @@ class Abortable(Protocol):
         ...
 
 
-def refusal_for(error: Exception) -> Refusal:
+def refusal_for(error: Exception) -> CallRefusal:
     """The answer to `error`; one that is not in the table is logged with its traceback and told to nobody."""
     for kind in type(error).__mro__:
         if issubclass(kind, errors.SplitcodecError) and kind in STATUS:
             message = shortened(str(error), MAX_MESSAGE_CHARACTERS)
-            return Refusal(STATUS[kind], type(error).__name__, message, isinstance(error, SETTLING))
+            return CallRefusal(STATUS[kind], type(error).__name__, message, isinstance(error, SETTLING))
     log.error("internal error", exc_info=error)
-    return Refusal(grpc.StatusCode.INTERNAL, "", "internal error", settled=False)
+    return CallRefusal(grpc.StatusCode.INTERNAL, "", "internal error", settled=False)
 
 
 def reasons() -> list[str]:
-    """Every value that `Refusal.reason` can have."""
+    """Every value that `CallRefusal.reason` can have."""
     kinds, found = [*STATUS], {"internal"}
     while kinds:
         kind = kinds.pop()
@@ -114,7 +114,7 @@ def reasons() -> list[str]:
     return sorted(found)
 
 
-async def end_call(context: Abortable, refusal: Refusal) -> NoReturn:
+async def end_call(context: Abortable, refusal: CallRefusal) -> NoReturn:
     """End the call with that status."""
     metadata = ((ERROR_KEY, refusal.error),) if refusal.error else ()
     await context.abort(refusal.code, refusal.message, metadata)

@@ -35,7 +35,7 @@ KEPT_WAIT: Final = 10  # every so many-th, so that the list itself is not what g
 
 
 @dataclass(frozen=True)
-class MemorySample:
+class BacklogMemory:
     """Frames on disk, and bytes of this process in RAM."""
 
     frames: int
@@ -57,7 +57,7 @@ class SpoolFigures:
     out_of_order: int
     disk_bytes: int
     growth_bytes: int
-    memory: list[MemorySample]
+    memory: list[BacklogMemory]
 
 
 class SpoolBench:
@@ -74,7 +74,7 @@ class SpoolBench:
         self._outbox = Outbox(self._log)
         self._replies = Replies(self._outbox, self._metrics, patience_s=1e9)
         self._waits: list[float] = []
-        self._memory: list[MemorySample] = []
+        self._memory: list[BacklogMemory] = []
         self._next = 0
 
     async def run(self) -> SpoolFigures:
@@ -151,7 +151,7 @@ class SpoolBench:
         )
 
     def _sample(self) -> None:
-        self._memory.append(MemorySample(self._log.depth.frames, resident_bytes()))
+        self._memory.append(BacklogMemory(self._log.depth.frames, resident_bytes()))
 
 
 def resident_bytes() -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from splitcodec.bench.rate_figures import figures
-from splitcodec.bench.rate_run import CodedFrame
+from splitcodec.bench.rate_run import TraceFrame
 from splitcodec.bench.sequence import panned
 from splitcodec.bench.trace import Trace, read_trace
 from splitcodec.cli import app
@@ -21,10 +21,10 @@ from splitcodec.errors import DatasetError
 FALL = Trace("fall", (0.0, 10.0), (2e6, 2e5))
 
 
-def film(kbps_by_second: list[float], rate: float = 1.0) -> list[CodedFrame]:
+def film(kbps_by_second: list[float], rate: float = 1.0) -> list[TraceFrame]:
     """Ten frames a second that cost so much."""
     return [
-        CodedFrame(second + tenth / 10, rate, round(kbps * 1000 / 80), True, 0.1)
+        TraceFrame(second + tenth / 10, rate, round(kbps * 1000 / 80), True, 0.1)
         for second, kbps in enumerate(kbps_by_second)
         for tenth in range(10)
     ]
@@ -93,7 +93,7 @@ def test_figures_see_when_a_fall_was_met() -> None:
 
 def test_figures_see_a_swing() -> None:
     steady = Trace("steady", (0.0,), (2e6,))
-    frames = [CodedFrame(i / 10, 1.5 + 0.7 * (-1) ** i, 1000, True, 0.1) for i in range(200)]
+    frames = [TraceFrame(i / 10, 1.5 + 0.7 * (-1) ** i, 1000, True, 0.1) for i in range(200)]
     assert figures(frames, steady, 8e4, 10, True).swing == pytest.approx(0.7, abs=0.05)
 
 

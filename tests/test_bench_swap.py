@@ -13,19 +13,19 @@ from typer.testing import CliRunner
 from splitcodec.bench.command import app
 from splitcodec.bench.swap_check import drift, faults, percentiles, possible_tasks
 from splitcodec.bench.swap_command import made_up
-from splitcodec.bench.swap_run import Answer, Swap, SwapRun
+from splitcodec.bench.swap_run import FrameAnswer, Swap, SwapRun
 from splitcodec.errors import UnknownTask
 
 ALONE = {(0, "detect"): "d0", (0, "segment"): "s0"}
 
 
-def answer(seq: int, task: str, started: float, fingerprint: str | None = None) -> Answer:
-    return Answer(
+def answer(seq: int, task: str, started: float, fingerprint: str | None = None) -> FrameAnswer:
+    return FrameAnswer(
         "door", 0, task, seq, ALONE[0, task] if fingerprint is None else fingerprint, started, started + 1
     )
 
 
-def a_run(*answers: Answer) -> SwapRun:
+def a_run(*answers: FrameAnswer) -> SwapRun:
     """The camera uses detect, and from 10 (asked for) or 11 (answered) on segment."""
     swaps = [Swap("door", "detect", 0.0, 0.1), Swap("door", "segment", 10.0, 11.0)]
     return SwapRun({"door": list(answers)}, {"door": swaps})
@@ -53,7 +53,7 @@ def test_a_sound_run_has_no_faults() -> None:
         (replace(SOUND[0], seq=5), [5, 2, 3, 4], "out_of_order"),
     ],
 )
-def test_each_kind_of_fault_is_found(changed: Answer, stored: list[int], fault: str) -> None:
+def test_each_kind_of_fault_is_found(changed: FrameAnswer, stored: list[int], fault: str) -> None:
     found = faults(a_run(changed, *SOUND[1:]), ALONE, {"door": stored})
     assert not found.none
     assert getattr(found, fault) == 1

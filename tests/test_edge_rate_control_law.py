@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from splitcodec.bench.rate_figures import figures, kbps
-from splitcodec.bench.rate_run import CodedFrame, SimulatedLink
+from splitcodec.bench.rate_run import SimulatedLink, TraceFrame
 from splitcodec.bench.trace import Trace
 from splitcodec.rate_control import BytesModel, Goal, LinkMeter, RateController, RatePoints
 
@@ -35,7 +35,7 @@ def run(
     scene: Scene = still,
     noise: float = 0.02,
     thin: bool = False,
-) -> list[CodedFrame]:
+) -> list[TraceFrame]:
     """The law over made-up frames, whose bytes rise with the rate a little less than the table says."""
     dice = random.Random(1)
     controller = RateController({"detect": POINTS}, 3.0, Goal(target_kbps, 1.0))
@@ -47,10 +47,10 @@ def run(
         choice = controller.choose("detect", meter, 0, now)
         num_bytes = round(2700 * math.exp(0.9 * SPAN * choice.rate / 3 + dice.gauss(0, noise)) * scene(now))
         if thin and not choice.fits:
-            frames.append(CodedFrame(now, choice.rate, 0, False, 0.0))
+            frames.append(TraceFrame(now, choice.rate, 0, False, 0.0))
             continue
         controller.coded("detect", choice.rate, num_bytes, now)
-        frames.append(CodedFrame(now, choice.rate, num_bytes, choice.fits, link.send(num_bytes, now)))
+        frames.append(TraceFrame(now, choice.rate, num_bytes, choice.fits, link.send(num_bytes, now)))
     return frames
 
 

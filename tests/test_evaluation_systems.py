@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from splitcodec.errors import DatasetError, RuntimeUnavailable
 from splitcodec.evaluation.anchors import Anchor, CodedPicture, PillowAnchor, standard_anchors
-from splitcodec.evaluation.systems import AnchorSystem, Teacher, open_teacher
+from splitcodec.evaluation.systems import AnchorSystem, TeacherSystem, open_teacher
 from splitcodec.frame import Canvas
 from splitcodec.placement import Fit, FrameSize
 from splitcodec.teacher_inputs import TEACHER_INPUTS, TeacherInput
@@ -107,7 +107,7 @@ def test_each_teacher_takes_what_it_was_published_with(postprocess: str, eaten: 
     pixels = np.zeros((32, 64, 3), np.uint8)
     pixels[2, 5] = (0, 64, 255)
     canvas = Canvas(pixels, FrameSize(32, 64, 32, 64))
-    output = Teacher(session, TEACHER_INPUTS[postprocess]).run(canvas)
+    output = TeacherSystem(session, TEACHER_INPUTS[postprocess]).run(canvas)
     fed = session.fed["images"]
     assert (fed.shape, fed.dtype, output.num_bytes) == ((1, 3, 32, 64), np.float32, None)
     assert fed[0, :, 2, 5].tolist() == pytest.approx(eaten, abs=1e-6)
@@ -117,7 +117,7 @@ def test_an_anchor_codes_the_picture_but_not_the_fill() -> None:
     session = SpySession()
     pixels = np.full((32, 32, 3), 114, np.uint8)
     pixels[:16] = 55  # a 64 x 32 source in a 32 x 32 canvas: the lower half is fill
-    system = AnchorSystem(Inverter(), 3, Teacher(session, AS_IT_IS), fill=114)
+    system = AnchorSystem(Inverter(), 3, TeacherSystem(session, AS_IT_IS), fill=114)
     output = system.run(Canvas(pixels, FrameSize(32, 64, 32, 32)))
     fed = session.fed["images"][0]
     assert (fed[:, :16] == 200).all()
@@ -129,7 +129,7 @@ def test_an_anchor_codes_the_picture_but_not_the_fill() -> None:
 def test_an_anchor_codes_a_canvas_without_fill_whole(fit: Fit) -> None:
     session = SpySession()
     canvas = Canvas(np.full((32, 32, 3), 55, np.uint8), FrameSize(32, 64, 32, 32, fit))
-    AnchorSystem(Inverter(), 3, Teacher(session, AS_IT_IS), fill=0).run(canvas)
+    AnchorSystem(Inverter(), 3, TeacherSystem(session, AS_IT_IS), fill=0).run(canvas)
     assert (session.fed["images"] == 200).all()
 
 

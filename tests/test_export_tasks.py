@@ -19,7 +19,7 @@ from splitcodec.cli import app
 from splitcodec.codec import FeatureDecoder, FeatureEncoder
 from splitcodec.errors import TrainingError
 from splitcodec.evaluation.codec_system import codec_systems, codec_under_test
-from splitcodec.evaluation.systems import Teacher
+from splitcodec.evaluation.systems import TeacherSystem
 from splitcodec.export import build
 from splitcodec.export.sources import CONVENTIONS
 from splitcodec.frame import Canvas
@@ -132,7 +132,7 @@ class SpySession:
 
 def test_a_whole_teacher_is_shown_the_extractors_picture(several: Pack, whole_run: WholeRun) -> None:
     spy, canvas = SpySession(), smooth_photo(96, 160, 3)
-    teacher = Teacher(spy, TeacherInput(bgr=False, scale=1.0, offset=0.0))
+    teacher = TeacherSystem(spy, TeacherInput(bgr=False, scale=1.0, offset=0.0))
     systems = codec_systems(several, "shapes", (0.0, 3.0), "ort-cpu", 1, teacher, "both")
     assert [(system.codec, system.rate) for system in systems] == [
         ("splitcodec", 0.0),

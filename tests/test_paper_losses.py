@@ -12,7 +12,7 @@ from splitcodec.tasks.retinanet import anchors_of
 from splitcodec.training.labels import MAX_BOXES, Truth
 from splitcodec.training.losses import anchor_errors
 from splitcodec.training.paper_losses import (
-    Matches,
+    AnchorMatches,
     all_anchors,
     box_distance,
     box_entropy,
@@ -29,9 +29,9 @@ from splitcodec.training.teacher import TeacherSpec
 LN2, LN3 = math.log(2.0), math.log(3.0)
 
 
-def found(*chosen: bool, classes: tuple[int, ...] = (0, 0)) -> Matches:
+def found(*chosen: bool, classes: tuple[int, ...] = (0, 0)) -> AnchorMatches:
     """Two anchors of one picture."""
-    return Matches(torch.tensor([chosen]), torch.tensor([classes]), torch.zeros(1, 2, 4))
+    return AnchorMatches(torch.tensor([chosen]), torch.tensor([classes]), torch.zeros(1, 2, 4))
 
 
 def test_equation_3_is_the_mean_over_all_elements() -> None:

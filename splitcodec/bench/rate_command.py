@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from splitcodec.bench.photos import read_photos
 from splitcodec.bench.rate_figures import HOLD_S, RateFigures, figures, kbps
-from splitcodec.bench.rate_run import CodedFrame, Coder, run_trace
+from splitcodec.bench.rate_run import Coder, TraceFrame, run_trace
 from splitcodec.bench.sequence import panned
 from splitcodec.bench.trace import Trace, read_trace
 from splitcodec.codec import FeatureEncoder
@@ -44,7 +44,7 @@ class RateReport:
     policy: str
     provenance: RunOrigin
     figures: RateFigures
-    frames: Sequence[CodedFrame]
+    frames: Sequence[TraceFrame]
 
 
 def rate_control_command(

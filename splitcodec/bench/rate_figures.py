@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from splitcodec.bench.rate_run import CodedFrame
+from splitcodec.bench.rate_run import TraceFrame
 from splitcodec.bench.trace import Trace
 
 HOLD_S: Final = 10.0  # the target must hold over every window of this length
@@ -39,7 +39,7 @@ class RateFigures:
 
 
 def figures(
-    frames: Sequence[CodedFrame], trace: Trace, target_bps: float, fps: float, thin: bool
+    frames: Sequence[TraceFrame], trace: Trace, target_bps: float, fps: float, thin: bool
 ) -> RateFigures:
     """The figures of a run that has at least one frame; thin: frames may have been left out."""
     seconds = len(frames) / fps
@@ -56,13 +56,13 @@ def figures(
     )
 
 
-def kbps(frames: Sequence[CodedFrame], begin: float, end: float) -> float:
+def kbps(frames: Sequence[TraceFrame], begin: float, end: float) -> float:
     """Kilobits per second that were sent between two times."""
     return sum(8 * frame.num_bytes for frame in frames if begin <= frame.at < end) / (end - begin) / 1000
 
 
 def _hold_error(
-    frames: Sequence[CodedFrame], trace: Trace, target_bps: float, seconds: float
+    frames: Sequence[TraceFrame], trace: Trace, target_bps: float, seconds: float
 ) -> float | None:
     errors = [
         abs(1000 * kbps(frames, begin, begin + HOLD_S) / target_bps - 1)
@@ -73,7 +73,7 @@ def _hold_error(
 
 
 def _reaction(
-    frames: Sequence[CodedFrame], trace: Trace, target_bps: float, seconds: float, thin: bool
+    frames: Sequence[TraceFrame], trace: Trace, target_bps: float, seconds: float, thin: bool
 ) -> float | None:
     """A run that never reacts counts as the rest of it."""
 
@@ -90,7 +90,7 @@ def _reaction(
     return max(times, default=None)
 
 
-def _swing(frames: Sequence[CodedFrame], trace: Trace, seconds: float) -> float | None:
+def _swing(frames: Sequence[TraceFrame], trace: Trace, seconds: float) -> float | None:
     rates = np.array([frame.rate for frame in frames])
     times = np.array([frame.at for frame in frames])
     swings = []

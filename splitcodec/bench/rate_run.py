@@ -25,7 +25,7 @@ Coder = Callable[[NDArray[np.uint8], float], tuple[float, int]]
 
 
 @dataclass(frozen=True)
-class CodedFrame:
+class TraceFrame:
     """One frame of a run. at, delay_s: seconds; num_bytes: 0 if it was left out; delay_s: to the answer."""
 
     at: float
@@ -66,7 +66,7 @@ def run_trace(
     trace: Trace,
     thin: bool,
     progress: Callable[[], None] = lambda: None,
-) -> list[CodedFrame]:
+) -> list[TraceFrame]:
     """Every frame of the sequence; thin: leave frames out where even rate 0 does not fit."""
     meter = LinkMeter()
     link = SimulatedLink(trace, meter)
@@ -76,10 +76,10 @@ def run_trace(
         link.advance(now)
         choice = controller.choose(task, meter, 0, now)
         if thin and not choice.fits:
-            frames.append(CodedFrame(now, choice.rate, 0, False, 0.0))
+            frames.append(TraceFrame(now, choice.rate, 0, False, 0.0))
         else:
             rate, num_bytes = coder(picture, choice.rate)
             controller.coded(task, rate, num_bytes, now)
-            frames.append(CodedFrame(now, rate, num_bytes, choice.fits, link.send(num_bytes, now)))
+            frames.append(TraceFrame(now, rate, num_bytes, choice.fits, link.send(num_bytes, now)))
         progress()
     return frames

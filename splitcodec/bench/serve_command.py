@@ -116,7 +116,7 @@ def serve_command(
 
 
 @dataclass(frozen=True)
-class Run:
+class ServeRun:
     """A way to serve, its calls with one client and with all, and seconds until it took frames."""
 
     setup: Setup
@@ -139,7 +139,7 @@ def setups(copies: int, cores: int, *, with_ray: bool) -> list[Setup]:
     return ways
 
 
-def figures(run: Run, one_process_ms: float) -> ServeFigures:
+def figures(run: ServeRun, one_process_ms: float) -> ServeFigures:
     """Summary of a run; one_process_ms: the overhead of one process."""
     walls = [call.wall for call in run.together.calls]
     overhead = quantile_ms([call.overhead for call in run.alone.calls], 0.5)
@@ -178,7 +178,7 @@ def _run(
     frames: int,
     clients: int,
     advance: Callable[[], None],
-) -> Run:
+) -> ServeRun:
     alone = max(1, frames // ALONE_SHARE)
     ends = (WARMUP_FRAMES, WARMUP_FRAMES + alone, WARMUP_FRAMES + alone + frames)
 
@@ -189,7 +189,7 @@ def _run(
 
     with _serving(way, flags) as (ports, start_s):
         one, many = asyncio.run(warm_then_measure(ports))
-    return Run(way, one, many, start_s)
+    return ServeRun(way, one, many, start_s)
 
 
 @contextlib.contextmanager
@@ -205,7 +205,7 @@ def _serving(way: Setup, flags: Sequence[str]) -> Iterator[tuple[list[int], floa
         yield [one.ports["grpc_port"] for one in services], max(one.start_s for one in services)
 
 
-def _calls(run: Run) -> Sequence[CallTimes]:
+def _calls(run: ServeRun) -> Sequence[CallTimes]:
     return [*run.alone.calls, *run.together.calls]
 
 

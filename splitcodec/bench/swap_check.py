@@ -9,7 +9,7 @@ from itertools import pairwise
 import grpc
 import numpy as np
 
-from splitcodec.bench.swap_run import Answer, Swap, SwapRun
+from splitcodec.bench.swap_run import FrameAnswer, Swap, SwapRun
 from splitcodec.wire.options import client_options
 from splitcodec.wire.v1 import results_pb2, results_pb2_grpc
 
@@ -59,7 +59,7 @@ def faults(run: SwapRun, alone: Mapping[tuple[int, str], str], stored: Mapping[s
     return Faults(differing, wrong_task, lost, doubled, out_of_order)
 
 
-def possible_tasks(answer: Answer, swaps: Sequence[Swap]) -> set[str]:
+def possible_tasks(answer: FrameAnswer, swaps: Sequence[Swap]) -> set[str]:
     """The task in use when a frame began, and those of swaps that were under way or began during it."""
     before = [swap for swap in swaps if swap.ended <= answer.started]
     during = {swap.task for swap in swaps if swap.ended > answer.started and swap.started < answer.ended}

@@ -19,7 +19,7 @@ from PIL import Image
 from splitcodec.bench.latency import growth_per_1000
 from splitcodec.bench.photos import PostedPhoto, read_photos
 from splitcodec.bench.swap_check import Faults, Percentiles, drift, faults, percentiles, stored_numbers
-from splitcodec.bench.swap_run import EdgeClient, SwapRun, post_and_swap, post_without_swaps, run_alone
+from splitcodec.bench.swap_run import SwapConnection, SwapRun, post_and_swap, post_without_swaps, run_alone
 from splitcodec.errors import UnknownTask
 from splitcodec.launch import Services, running_services
 from splitcodec.packs import Pack, load_pack
@@ -134,7 +134,7 @@ def measure(
         post_and_swap(run, port, pictures, names, pack.tasks, share, advance)
         frames = sum(map(len, run.answers.values())) - frames
         samples.append(_sample(services, len(run.counted), frames, before))
-    with contextlib.closing(EdgeClient(port)) as client:
+    with contextlib.closing(SwapConnection(port)) as client:
         device = client.device()
     stored = stored_numbers(f"127.0.0.1:{services.cloud.ports['grpc_port']}", device, names)
     return _report(pack, run, faults(run, alone, stored), [one.seconds for one in steady], samples)

@@ -38,7 +38,7 @@ COMPARED: Final = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class FrameAnswer:
     """One frame: seconds on the clock of the run, what came back, and a SHA-256 over COMPARED."""
 
     camera: str
@@ -65,7 +65,7 @@ class Swap:
     ended: float
 
 
-class EdgeClient:
+class SwapConnection:
     """One kept-alive HTTP connection to an edge on this machine; for one thread."""
 
     def __init__(self, port: int) -> None:
@@ -75,7 +75,7 @@ class EdgeClient:
         """End the connection."""
         self._connection.close()
 
-    def post(self, camera: str, photos: Sequence[PostedPhoto], photo: int, task: str | None) -> Answer:
+    def post(self, camera: str, photos: Sequence[PostedPhoto], photo: int, task: str | None) -> FrameAnswer:
         """Send a picture and wait for its result; CloudRefused if there is none."""
         path = f"/v1/frames?camera={camera}" + ("" if task is None else f"&task={task}")
         started = time.perf_counter()
@@ -83,7 +83,7 @@ class EdgeClient:
         ended = time.perf_counter()
         compared = json.dumps([report[name] for name in COMPARED], sort_keys=True).encode()
         fingerprint = hashlib.sha256(compared).hexdigest()
-        return Answer(camera, photo, report["task"], report["seq"], fingerprint, started, ended)
+        return FrameAnswer(camera, photo, report["task"], report["seq"], fingerprint, started, ended)
 
     def swap(self, camera: str, task: str) -> Swap:
         """Tell a camera to use a task from its next frame on; CloudRefused if it may not."""
@@ -110,12 +110,12 @@ class EdgeClient:
 class SwapRun:
     """What happened, per camera in order; counted: the swaps that were made while frames were posted."""
 
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    answers: dict[str, list[FrameAnswer]] = field(default_factory=dict)
     swaps: dict[str, list[Swap]] = field(default_factory=dict)
     counted: list[Swap] = field(default_factory=list)
 
     @property
-    def all_answers(self) -> list[Answer]:
+    def all_answers(self) -> list[FrameAnswer]:
         """Of all cameras, by the time they began."""
         return sorted((one for own in self.answers.values() for one in own), key=lambda one: one.started)
 
@@ -124,7 +124,7 @@ def run_alone(
     port: int, photos: Sequence[PostedPhoto], tasks: Sequence[str], camera: str
 ) -> Mapping[tuple[int, str], str]:
     """Fingerprints of every photo under every task, each frame sent when nothing else is under way."""
-    with contextlib.closing(EdgeClient(port)) as client:
+    with contextlib.closing(SwapConnection(port)) as client:
         pairs = [(photo, task) for photo in range(len(photos)) for task in tasks]
         return {pair: client.post(camera, photos, pair[0], pair[1]).fingerprint for pair in pairs}
 
@@ -145,7 +145,7 @@ class Cameras:
         self._ending = threading.Event()
         self._errors: list[BaseException] = []
         self._threads = [threading.Thread(target=self._work, args=(name,), daemon=True) for name in names]
-        self.answers: dict[str, list[Answer]] = {name: [] for name in names}
+        self.answers: dict[str, list[FrameAnswer]] = {name: [] for name in names}
 
     def start(self) -> None:
         """Begin to post."""
@@ -181,7 +181,7 @@ class Cameras:
     def _work(self, name: str) -> None:
         dice = random.Random(name)
         try:
-            with contextlib.closing(EdgeClient(self._port)) as client:
+            with contextlib.closing(SwapConnection(self._port)) as client:
                 while not self._ending.is_set():
                     with self._moved:
                         self._begun[name] += 1
@@ -198,7 +198,7 @@ class Cameras:
 
 def post_without_swaps(
     port: int, photos: Sequence[PostedPhoto], names: Sequence[str], tasks: Sequence[str], frames: int
-) -> list[Answer]:
+) -> list[FrameAnswer]:
     """The same load with tasks at random, named by each frame, and no swap: at least so many frames."""
     cameras = Cameras(port, photos, names, tasks)
     cameras.start()
@@ -218,7 +218,7 @@ def post_and_swap(
 ) -> None:
     """`count` more swaps while the cameras post, added to `run`; `advance` is called after each."""
     dice = random.Random(len(run.counted))
-    with contextlib.closing(EdgeClient(port)) as client:
+    with contextlib.closing(SwapConnection(port)) as client:
         for name in names:  # from here on each camera's task is known
             run.swaps.setdefault(name, []).append(client.swap(name, tasks[0]))
         cameras = Cameras(port, photos, names, None)

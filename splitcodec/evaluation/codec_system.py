@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from splitcodec.codec import FeatureDecoder, FeatureEncoder
 from splitcodec.errors import SettingsError
-from splitcodec.evaluation.systems import SystemOutput, Teacher
+from splitcodec.evaluation.systems import SystemOutput, TeacherSystem
 from splitcodec.frame import Canvas
 from splitcodec.packs import Pack
 from splitcodec.packs.schema import PICTURE_OUTPUT, TAIL_INPUT
@@ -61,7 +61,7 @@ class PixelSystem:
 
     codec = PIXELS_NAME
 
-    def __init__(self, feature: CodecFeature, extractor: Session, teacher: Teacher) -> None:
+    def __init__(self, feature: CodecFeature, extractor: Session, teacher: TeacherSystem) -> None:
         self.rate: float | None = feature.rate
         self._feature = feature
         self._extractor = extractor
@@ -90,7 +90,7 @@ def codec_systems(
     rates: Sequence[float],
     engine: str,
     threads: int,
-    teacher: Teacher,
+    teacher: TeacherSystem,
     student: MeasuredStudent = "feature",
 ) -> list[CodecSystem | PixelSystem]:
     """One system per rate and form asked for, all on the same sessions: with the task's tail, then as pixels.

@@ -32,7 +32,7 @@ from splitcodec.evaluation.rows import CONFIDENCE, bd_rates, equal_accuracy, row
 from splitcodec.evaluation.scorer import Metric, Scorer
 from splitcodec.evaluation.segmentation import SegmentationScorer
 from splitcodec.evaluation.shuffled_maps import shuffled_systems
-from splitcodec.evaluation.systems import AnchorSystem, System, Teacher, open_teacher
+from splitcodec.evaluation.systems import AnchorSystem, System, TeacherSystem, open_teacher
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.convention import InputConvention
 from splitcodec.packs.schema import TaskSection
@@ -135,7 +135,7 @@ def default_rates(rate_points: int) -> tuple[float, ...]:
     return tuple(np.arange(0.0, rate_points - 1 + RATE_STEP / 2, RATE_STEP).tolist())
 
 
-def anchor_systems(anchors: Sequence[Anchor], teacher: Teacher, fill: int) -> list[AnchorSystem]:
+def anchor_systems(anchors: Sequence[Anchor], teacher: TeacherSystem, fill: int) -> list[AnchorSystem]:
     """Every picture codec at every one of its qualities."""
     return [
         AnchorSystem(anchor, quality, teacher, fill) for anchor in anchors for quality in anchor.qualities

@@ -44,7 +44,7 @@ class System(Protocol):
         ...
 
 
-class Teacher:
+class TeacherSystem:
     """A whole task network, untouched: float32 [1, 3, H, W]."""
 
     codec = "teacher"
@@ -70,7 +70,7 @@ class Teacher:
 class AnchorSystem:
     """A picture codec at one quality in front of the teacher."""
 
-    def __init__(self, anchor: Anchor, quality: int, teacher: Teacher, fill: int) -> None:
+    def __init__(self, anchor: Anchor, quality: int, teacher: TeacherSystem, fill: int) -> None:
         self.codec = anchor.name
         self.rate: float | None = float(quality)
         self._anchor = anchor
@@ -88,7 +88,7 @@ class AnchorSystem:
         return SystemOutput(self._teacher.predict(received), coded.num_bytes)
 
 
-def open_teacher(path: Path | None, postprocess: str, threads: int) -> Teacher:
+def open_teacher(path: Path | None, postprocess: str, threads: int) -> TeacherSystem:
     """The teacher's ONNX file; DatasetError if none was named, it is not there, or it is of no known kind."""
     if path is None:
         raise DatasetError(f"no teacher was named; give --teacher FILE.onnx or set {TEACHER_VARIABLE}")
@@ -99,4 +99,4 @@ def open_teacher(path: Path | None, postprocess: str, threads: int) -> Teacher:
     takes = TEACHER_INPUTS.get(postprocess)
     if takes is None:
         raise DatasetError(f"it is unknown what {path.name} takes; known: {sorted(TEACHER_INPUTS)}")
-    return Teacher(open_session(path, engine="ort-cpu", threads=threads), takes)
+    return TeacherSystem(open_session(path, engine="ort-cpu", threads=threads), takes)

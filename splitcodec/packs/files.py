@@ -43,7 +43,7 @@ class PackFiles(Protocol):
 def open_files(place: Path) -> PackFiles:
     """The pack at `place`, a folder or a zip file; raises PackNotFound."""
     if place.is_dir():
-        return FolderFiles(place)
+        return PackFolder(place)
     if place.is_file():
         return ZipFiles(place)
     raise PackNotFound(f"there is no pack at {place}; give a pack folder, a pack zip, or 'default'")
@@ -69,7 +69,7 @@ def size_limit(path: str, label: str) -> int:
     return limit
 
 
-class FolderFiles:
+class PackFolder:
     """A pack folder. Links are refused at every step below the folder itself."""
 
     def __init__(self, root: Path) -> None:

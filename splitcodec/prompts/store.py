@@ -30,7 +30,7 @@ class PromptStatus:
 
 
 @dataclass
-class _Entry:
+class _HeldPrompt:
     prompt: Prompt
     leases: int = 0
     retiring: bool = False
@@ -42,7 +42,7 @@ class PromptStore:
     def __init__(self, prompts: Iterable[Prompt] = ()) -> None:
         """Starts with `prompts`, already verified, each the active one of its task."""
         self._lock = Lock()
-        self._entries: dict[bytes, _Entry] = {}
+        self._entries: dict[bytes, _HeldPrompt] = {}
         self._active: dict[str, bytes] = {}
         for prompt in prompts:
             self.stage(prompt)
@@ -58,7 +58,7 @@ class PromptStore:
         if warm is not None:
             warm(prompt)
         with self._lock:
-            entry = self._entries.setdefault(prompt.wire_digest, _Entry(prompt))
+            entry = self._entries.setdefault(prompt.wire_digest, _HeldPrompt(prompt))
             if entry.prompt.digest != prompt.digest:
                 raise PromptStateError(
                     f"prompt {prompt.digest} and live prompt {entry.prompt.digest} share 8 bytes"
@@ -126,7 +126,7 @@ class PromptStore:
             entry.leases += 1
         yield from self._held(wire_digest, entry)
 
-    def _held(self, key: bytes, entry: _Entry) -> Iterator[Prompt]:
+    def _held(self, key: bytes, entry: _HeldPrompt) -> Iterator[Prompt]:
         try:
             yield entry.prompt
         finally:
@@ -134,7 +134,7 @@ class PromptStore:
                 entry.leases -= 1
                 self._drop_if_idle(key, entry)
 
-    def _drop_if_idle(self, key: bytes, entry: _Entry) -> None:
+    def _drop_if_idle(self, key: bytes, entry: _HeldPrompt) -> None:
         if entry.retiring and entry.leases == 0 and self._entries.get(key) is entry:
             del self._entries[key]
 

@@ -60,7 +60,7 @@ def pixel_entropy(student: Tensor, mask: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Matches:
+class AnchorMatches:
     """Which anchors (N, A) overlap a true box, its class, and its corners (N, A, 4) in pixels."""
 
     chosen: Tensor
@@ -100,12 +100,12 @@ def all_anchors(side: int) -> Tensor:
     return torch.cat([torch.from_numpy(level) for level in anchors_of(side, side)])
 
 
-def match(anchors: Tensor, truth: Truth) -> Matches:
+def match(anchors: Tensor, truth: Truth) -> AnchorMatches:
     """Each anchor's true box of the highest IoU, where that is above one half."""
     overlap = torch.where((truth.classes >= 0)[:, None, :], iou(anchors, truth.boxes), -1.0)
     best, index = overlap.max(dim=2)
     boxes = truth.boxes.gather(1, index[:, :, None].expand(-1, -1, 4))
-    return Matches(best > IOU_OF_A_MATCH, truth.classes.gather(1, index).clamp_min(0), boxes)
+    return AnchorMatches(best > IOU_OF_A_MATCH, truth.classes.gather(1, index).clamp_min(0), boxes)
 
 
 def iou(anchors: Tensor, boxes: Tensor) -> Tensor:
@@ -126,18 +126,18 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=2)
 
 
-def box_kl(student: Tensor, teacher: Tensor, found: Matches) -> Tensor:
+def box_kl(student: Tensor, teacher: Tensor, found: AnchorMatches) -> Tensor:
     """(5): logits (N, A, C)."""
     own = F.log_softmax(teacher, dim=2)
     return found.mean((own.exp() * (own - F.log_softmax(student, dim=2))).sum(dim=2))
 
 
-def box_entropy(student: Tensor, found: Matches) -> Tensor:
+def box_entropy(student: Tensor, found: AnchorMatches) -> Tensor:
     """(7): logits (N, A, C)."""
     own = F.log_softmax(student, dim=2)
     return found.mean(-own.gather(2, found.classes[:, :, None]).squeeze(2))
 
 
-def box_distance(student: Tensor, truth: Tensor, found: Matches) -> Tensor:
+def box_distance(student: Tensor, truth: Tensor, found: AnchorMatches) -> Tensor:
     """(8) divided by N_b, as in (2): corners (N, A, 4)."""
     return found.mean((student - truth).square().sum(dim=2))
