@@ -263,8 +263,7 @@ async def test_real_photos_through_both_services_are_shown(
 ) -> None:
     """Also makes the screenshots of the documentation: pytest --regen tests/test_edge_page.py."""
     photos = [_as_jpeg(photo) for photo in packaged_photos()]
-    with services(tmp_path, "default") as edge:
-        url = f"http://127.0.0.1:{edge.port}"
+    with services(tmp_path, "default") as url:
         for name, width, height in (("desktop", 1200, 1000), ("phone", 390, 1400)):
             async with (
                 open_tab(browser, url, width, height) as tab,
