@@ -1,7 +1,7 @@
 """A frame's way through the edge: picture -> canvas -> bitstream -> cloud or disk -> report.
 
-Decoding and encoding run in one worker thread, so each session has one user and sequence numbers rise in the
-order of encoding; waiting for cloud and disk is asynchronous, so the next frame is encoded meanwhile.
+Reading and encoding are edge.coding; waiting for cloud and disk is asynchronous, so the next frame is encoded
+meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from edge.cameras import CameraChoices
 from edge.codec import Codec
+from edge.coding import FrameCoder
 from edge.frames import RecentFrames
 from edge.history import History
 from edge.links import Links, open_links
@@ -22,7 +23,7 @@ from edge.orders import FrameOrder, Orders
 from edge.places import Places
 from edge.prompts import EdgePrompts
 from edge.report import CloudReport, FrameReport, FrameStatus, FrameSummary, Readiness, SpoolReport, Timings
-from edge.reporting import CodedFrame, frame_id, jpeg_size, late_report, split_frame_id, waited_report
+from edge.reporting import CodedFrame, frame_id, late_report, split_frame_id, waited_report
 from edge.settings import EdgeSettings
 from edge.state import EdgeState
 from edge.traces import FrameTraces
@@ -30,7 +31,6 @@ from edge.uplink import CloudAnswer, OutgoingFrame, Uplink
 from edge.uploads import Uploads
 from edge.worker import Worker
 from splitcodec.errors import ClientGone, CloudRefused, ResultNotFound, SplitcodecError
-from splitcodec.frame import read_canvas
 from splitcodec.overlay import overlay_jpeg
 from splitcodec.packs.shelf import PromptShelf
 from splitcodec.service_metrics import exemplar
@@ -76,9 +76,8 @@ class EdgePipeline:
         self.history = History()
         self._looked_at = -LOOKED_S
         self._drained_by = 0.0  # of the monotonic clock
-        self._encoding = Worker("encode", settings.max_pending_frames)
+        self._coder = FrameCoder(settings, codec, state, orders, links)
         self._drawing = Worker("overlay", MAX_OVERLAYS)
-        self._rates = links.rates
         self._places = Places(settings.max_pending_frames, metrics.pending)
         self.uploads = Uploads(settings.max_upload_bytes)
         links.replies.on_answer = self._answered_late
@@ -120,7 +119,7 @@ class EdgePipeline:
         self, order: FrameOrder, picture: bytes, content_type: str | None, wait: bool
     ) -> FrameReport | FrameStatus:
         started = time.perf_counter()
-        coded = await self._encoding.run(lambda: self._encode(order, picture, content_type))
+        coded = await self._coder.code(order, picture, content_type, self._is_looked_at)
         sent = time.perf_counter()
         entry = self._outbox.add(coded.frame, wait=wait)
         try:
@@ -196,35 +195,11 @@ class EdgePipeline:
 
     def close(self) -> None:
         """Stop the threads within what is left of the drain's time; see Worker.close."""
-        for worker in (self.prompts, self._encoding, self._drawing):
+        for worker in (self.prompts, self._coder, self._drawing):
             worker.close(self._drained_by - time.monotonic())
 
-    def _encode(self, order: FrameOrder, picture: bytes, content_type: str | None) -> CodedFrame:
-        """Runs in the worker thread."""
-        started = time.perf_counter()
-        with self._codec.prompts.lease(order.task) as prompt:
-            convention = self._codec.inputs[prompt.digest].convention
-            canvas = read_canvas(picture, content_type, convention, self.settings.picture_limits)
-            self.orders.served.admit(order.camera)
-            decoded = time.perf_counter()
-            source_size = (canvas.source_height, canvas.source_width)
-            rate = order.rate
-            if rate is None:
-                rate = self._rates.rate(order.camera, order.task, self.orders.default_rate)
-            encoded = self._codec.encoder.compress(canvas.pixels, prompt, rate, source_size)
-        self._rates.coded(order.camera, order.task, encoded.rate, encoded.num_bytes)
-        frame = OutgoingFrame(
-            device=self._state.device,
-            camera=order.camera,
-            seq=self._state.next_seq(order.camera),
-            task=order.task,
-            capture_time_nanos=order.capture_time_nanos,
-            bitstream=encoded.data,
-        )
-        stages = {"decode": decoded - started, **encoded.stage_seconds}
-        digest = self._codec.codec_digest[:16]
-        jpeg_bytes = jpeg_size(canvas) if time.monotonic() - self._looked_at < LOOKED_S else None
-        return CodedFrame(frame, canvas, encoded, digest, prompt.wire_digest, stages, jpeg_bytes)
+    def _is_looked_at(self) -> bool:
+        return time.monotonic() - self._looked_at < LOOKED_S
 
     def _answered(self, coded: CodedFrame, answer: CloudAnswer, timings: Timings) -> FrameReport:
         if answer.prompt_digest != coded.prompt_digest:

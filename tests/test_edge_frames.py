@@ -12,6 +12,7 @@ from edge.frames import RecentFrames
 from edge.report import FrameReport, Timings
 from edge.worker import Worker
 from splitcodec.errors import QueueFull, ResultNotFound
+from splitcodec.tasks import Detections
 
 
 def report(seq: int) -> FrameReport:
@@ -22,9 +23,7 @@ def report(seq: int) -> FrameReport:
         seq=seq,
         task="detect",
         capture_time=0.0,
-        detections=(),
-        segmentation=None,
-        classification=None,
+        answer=Detections(()),
         num_bytes=100,
         bpp=0.1,
         rate=1.0,

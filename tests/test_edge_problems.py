@@ -239,7 +239,7 @@ async def test_internal_errors_tell_strangers_nothing(
     def fail(*_: object, **__: object) -> None:
         raise errors.GraphFailed("secret path /data")
 
-    monkeypatch.setattr("edge.pipeline.read_canvas", fail)
+    monkeypatch.setattr("edge.coding.read_canvas", fail)
     response = await rig.post()
     check_problem(response, 500, "internal-error")
     assert "secret" not in response.text

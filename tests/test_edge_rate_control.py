@@ -229,4 +229,4 @@ async def test_a_cloud_that_does_not_answer_leaves_nothing_under_way(codec: Code
         rig.cloud.answer = never
         await rig.post()
         await rig.cloud.wait_for(frames=1)
-        await until(lambda: rig.pipeline._rates._link.bytes_under_way == 0)
+        await until(lambda: rig.pipeline._coder._rates._link.bytes_under_way == 0)

@@ -1,0 +1,80 @@
+"""A picture file to a coded frame, in two steps with a thread each: reading overlaps encoding."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from edge.codec import Codec
+from edge.links import Links
+from edge.orders import FrameOrder, Orders
+from edge.reporting import CodedFrame, jpeg_size
+from edge.settings import EdgeSettings
+from edge.state import EdgeState
+from edge.uplink import OutgoingFrame
+from edge.worker import Worker
+from splitcodec.frame import Canvas, read_canvas
+from splitcodec.prompts import Prompt
+
+
+class FrameCoder:
+    """Each step takes one frame at a time in the order they came, so seqs rise in the order of encoding."""
+
+    def __init__(
+        self, settings: EdgeSettings, codec: Codec, state: EdgeState, orders: Orders, links: Links
+    ) -> None:
+        self._codec = codec
+        self._state = state
+        self._orders = orders
+        self._rates = links.rates
+        self._limits = settings.picture_limits
+        self._reading = Worker("read", settings.max_pending_frames)
+        self._encoding = Worker("encode", settings.max_pending_frames)
+
+    async def code(
+        self, order: FrameOrder, picture: bytes, content_type: str | None, compared: Callable[[], bool]
+    ) -> CodedFrame:
+        """The frame of a picture file. compared: whether its size as a JPEG is asked for.
+
+        FrameError: no picture that can be taken. The prompt is the one that was active when the frame came.
+        """
+        with self._codec.prompts.lease(order.task) as prompt:
+            canvas, read_s = await self._reading.run(lambda: self._read(order, prompt, picture, content_type))
+            return await self._encoding.run(lambda: self._encode(order, prompt, canvas, read_s, compared))
+
+    def close(self, patience_s: float) -> None:
+        """See Worker.close."""
+        for worker in (self._reading, self._encoding):
+            worker.close(patience_s)
+
+    def _read(
+        self, order: FrameOrder, prompt: Prompt, picture: bytes, content_type: str | None
+    ) -> tuple[Canvas, float]:
+        started = time.perf_counter()
+        canvas = read_canvas(
+            picture, content_type, self._codec.inputs[prompt.digest].convention, self._limits
+        )
+        self._orders.served.admit(order.camera)
+        return canvas, time.perf_counter() - started
+
+    def _encode(
+        self, order: FrameOrder, prompt: Prompt, canvas: Canvas, read_s: float, compared: Callable[[], bool]
+    ) -> CodedFrame:
+        rate = order.rate
+        if rate is None:
+            rate = self._rates.rate(order.camera, order.task, self._orders.default_rate)
+        source_size = (canvas.source_height, canvas.source_width)
+        encoded = self._codec.encoder.compress(canvas.pixels, prompt, rate, source_size)
+        self._rates.coded(order.camera, order.task, encoded.rate, encoded.num_bytes)
+        frame = OutgoingFrame(
+            device=self._state.device,
+            camera=order.camera,
+            seq=self._state.next_seq(order.camera),
+            task=order.task,
+            capture_time_nanos=order.capture_time_nanos,
+            bitstream=encoded.data,
+        )
+        stages = {"decode": read_s, **encoded.stage_seconds}
+        digest = self._codec.codec_digest[:16]
+        jpeg_bytes = jpeg_size(canvas) if compared() else None
+        return CodedFrame(frame, canvas, encoded, digest, prompt.wire_digest, stages, jpeg_bytes)
