@@ -66,7 +66,8 @@ def test_bytes_are_the_commands_and_the_answer_is_the_clouds(
     sent = default_codec.encode(photo, task, rate=1)
     assert sent.bitstream == out.read_bytes()
     assert (sent.num_bytes, sent.task, sent.rate) == (len(sent.bitstream), task, 1)
-    (output,) = default_cloud.run([sent.bitstream])
+    with default_cloud.admit(sent.bitstream) as admitted:
+        (output,) = admitted.run([sent.bitstream])
     assert isinstance(output, TaskOutput)
     assert default_codec.decode(sent.bitstream) == output.answer
     done = CliRunner().invoke(app, ["decode", str(out), "--engine", "ort-cpu"], catch_exceptions=False)
