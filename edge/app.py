@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, FastAPI, Header, Query, Request
 from fastapi.responses import Response
 from prometheus_client.exposition import choose_encoder
+from pydantic import Field
 
 from edge import problems
 from edge.body import receive_picture
@@ -30,7 +31,14 @@ Task = Annotated[
 Rate = Annotated[
     float | None, Query(description="0 is the fewest bytes; GET /v1/prompts tells the highest rate")
 ]
-Wait = Annotated[bool, Query(description="false: answer 202 as soon as the frame is on disk")]
+MAX_WAIT_S: Final = 60.0
+Wait = Annotated[
+    Annotated[float, Field(ge=0, le=MAX_WAIT_S, allow_inf_nan=False)] | bool,
+    Query(
+        description="seconds to wait for the result; 0 or false: answer 202 as soon as the frame is on disk; "
+        "true, the default: deadline_s"
+    ),
+]
 
 
 def create_app(pipeline: EdgePipeline) -> FastAPI:
@@ -61,12 +69,12 @@ def _frames(pipeline: EdgePipeline) -> APIRouter:
         task: Task = None,
         rate: Rate = None,
         wait: Wait = True,
-        prefer: Annotated[str, Header(description="respond-async is wait=false")] = "",
+        prefer: Annotated[str, Header(description="respond-async is wait=0")] = "",
     ) -> Response:
         """Encode one picture (the raw bytes of its file), run the task in the cloud, return the result (200).
 
-        202: the frame is safe on this edge's disk and the cloud gets it later, because it is away or slow, or
-        because `wait` is false.
+        202: the frame is safe on this edge's disk and the cloud gets it later, because it is away, or slower
+        than `wait`.
         """
         order = pipeline.order(camera, task, rate)
         with pipeline.count_outcome(order) as counted:
@@ -75,8 +83,8 @@ def _frames(pipeline: EdgePipeline) -> APIRouter:
                 pipeline.uploads, request, settings.max_picture_bytes, settings.upload_timeout_s
             )
             kind = request.headers.get("content-type")
-            wait = wait and "respond-async" not in prefer.lower()
-            outcome = await pipeline.process(order, picture, kind, wait=wait)
+            wait_s = 0.0 if "respond-async" in prefer.lower() else _seconds(wait)
+            outcome = await pipeline.process(order, picture, kind, wait_s=wait_s)
             if isinstance(outcome, FrameStatus):
                 counted.outcome = "spooled"
         # As JSON at once: the framework would check its own answer again first.
@@ -96,6 +104,13 @@ def _frames(pipeline: EdgePipeline) -> APIRouter:
         return Response(await pipeline.overlay(frame_id), media_type="image/jpeg")
 
     return router
+
+
+def _seconds(wait: float | bool) -> float | None:
+    """How long to wait for a result; None: deadline_s."""
+    if wait is True:
+        return None
+    return 0.0 if wait is False else wait
 
 
 def _operations(pipeline: EdgePipeline) -> APIRouter:

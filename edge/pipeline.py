@@ -104,26 +104,27 @@ class EdgePipeline:
             self.metrics.frames.labels(camera, order.task, outcome).inc()
 
     async def process(
-        self, order: FrameOrder, picture: bytes, content_type: str | None, *, wait: bool = True
+        self, order: FrameOrder, picture: bytes, content_type: str | None, *, wait_s: float | None = None
     ) -> FrameReport | FrameStatus:
-        """Encode a picture file and send it: its report, or, where there is none in time or `wait` is False,
-        the state of a frame that is safe on disk.
+        """Encode a picture file and send it: its report, or, where there is none within wait_s seconds, the
+        state of a frame that is safe on disk. wait_s: by default deadline_s; 0 waits for the disk alone.
 
         QueueFull: no place is free; FrameError, CloudRefused; SpoolFull, SpoolUnavailable: there is no
         answer, and the frame was not kept.
         """
         with self._places.take():
-            return await self._process(order, picture, content_type, wait)
+            patience = self.settings.deadline_s if wait_s is None else wait_s
+            return await self._process(order, picture, content_type, patience)
 
     async def _process(
-        self, order: FrameOrder, picture: bytes, content_type: str | None, wait: bool
+        self, order: FrameOrder, picture: bytes, content_type: str | None, wait_s: float
     ) -> FrameReport | FrameStatus:
         started = time.perf_counter()
         coded = await self._coder.code(order, picture, content_type, self._is_looked_at)
         sent = time.perf_counter()
-        entry = self._outbox.add(coded.frame, wait=wait)
+        entry = self._outbox.add(coded.frame, wait=wait_s > 0)
         try:
-            said = await self._outbox.wait(entry, self.settings.deadline_s) if wait else "as asked for"
+            said = await self._outbox.wait(entry, wait_s) if wait_s > 0 else "as asked for"
             if isinstance(said, str):
                 await self._outbox.keep(entry)
         except BaseException:
