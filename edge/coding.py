@@ -8,7 +8,8 @@ from collections.abc import Callable
 from edge.codec import Codec
 from edge.links import Links
 from edge.orders import FrameOrder, Orders
-from edge.reporting import CodedFrame, jpeg_size
+from edge.report import LastFrame
+from edge.reporting import CodedFrame, frame_id, jpeg_size
 from edge.settings import EdgeSettings
 from edge.state import EdgeState
 from edge.uplink import OutgoingFrame
@@ -36,9 +37,12 @@ class FrameCoder:
     ) -> CodedFrame:
         """The frame of a picture file. compared: whether its size as a JPEG is asked for.
 
-        FrameError: no picture that can be taken. The prompt is the one that was active when the frame came.
+        FrameError: no picture that can be taken. The prompt is the one that was active when the frame came,
+        or the one that its camera is pinned to; UnknownPrompt: that one was retired in this very moment.
         """
-        with self._codec.prompts.lease(order.task) as prompt:
+        prompts = self._codec.prompts
+        lease = prompts.lease(order.task) if order.prompt is None else prompts.lease_digest(order.prompt)
+        with lease as prompt:
             canvas, read_s = await self._reading.run(lambda: self._read(order, prompt, picture, content_type))
             return await self._encoding.run(lambda: self._encode(order, prompt, canvas, read_s, compared))
 
@@ -73,6 +77,10 @@ class FrameCoder:
             task=order.task,
             capture_time_nanos=order.capture_time_nanos,
             bitstream=encoded.data,
+        )
+        name, captured = frame_id(order.camera, frame.seq), order.capture_time_nanos / 1e9
+        self._orders.served.coded(
+            order.camera, LastFrame(name, captured, order.task, prompt.wire_digest.hex())
         )
         stages = {"decode": read_s, **encoded.stage_seconds}
         digest = self._codec.codec_digest[:16]

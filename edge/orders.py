@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge.cameras import CameraChoice, CameraChoices
+from edge.cameras import CameraChoice, CameraChoices, CameraWish, etag_of
 from edge.codec import Codec
 from edge.links import Links
 from edge.metrics import EdgeMetrics
@@ -20,13 +20,15 @@ from splitcodec.errors import PromptNotFound, RateOutOfRange, SettingsError, Unk
 class FrameOrder:
     """A frame as it was asked for, checked; capture_time_nanos: unix time.
 
-    rate: None where rate control, or the default, decides once the frame is coded.
+    rate: None where rate control, or the default, decides once the frame is coded; prompt: 8 bytes of the one
+    its camera is pinned to, None for the active one of the task.
     """
 
     camera: str
     task: str
     rate: float | None
     capture_time_nanos: int
+    prompt: bytes | None = None
 
 
 class Orders:
@@ -65,30 +67,37 @@ class Orders:
         """Check what a client asks for; None takes what the camera was told, else the edge's own.
 
         The camera counts once it has sent a picture that decodes: `served.admit`.
-        UnknownTask, RateOutOfRange, InvalidRequest (one camera too many).
+        UnknownTask, RateOutOfRange, InvalidRequest (one camera too many), PromptNotFound (the one that the
+        camera is pinned to is gone: no frame runs on another one instead).
         """
         if camera not in self.served:
             self.drop_silent()
             self.served.check(camera)
-        choice = self._choices.get(camera)
+        choice, pin = self._choices.get(camera), None
         if task is None:
             task = self._settings.task if choice is None else choice.task
+            pin = None if choice is None else choice.pinned
         if rate is None and choice is not None:
             rate = choice.rate
-        self._check(task, rate)
-        return FrameOrder(camera, task, rate, time.time_ns())
+        if pin is None:
+            self._check_task(task)
+        else:
+            self.prompt(pin)
+        self._check_rate(rate)
+        return FrameOrder(camera, task, rate, time.time_ns(), pin)
 
-    async def choose(self, camera: str, choice: CameraChoice | None) -> CameraReport:
+    async def choose(self, camera: str, wish: CameraWish | None, if_match: str | None = None) -> CameraReport:
         """Tell a camera what to use from its next frame on; None: to do as the edge is set.
 
-        UnknownTask, RateOutOfRange, InvalidRequest, StoreUnavailable: it goes on as before.
+        UnknownTask, PromptNotFound, RateOutOfRange, InvalidRequest, StateChanged (see CameraChoices.put),
+        StoreUnavailable: it goes on as before.
         """
+        choice = None if wish is None else self._choice(wish)
         if choice is not None:
-            self._check(choice.task, choice.rate)
             self.drop_silent()
             self.served.admit(camera)
         before = self._goal(camera, self._choices.get(camera))
-        await self._choices.put(camera, choice)
+        await self._choices.put(camera, choice, if_match)
         after = self._goal(camera, choice)
         if after != before:
             self._links.rates.set_goal(camera, after)
@@ -99,14 +108,24 @@ class Orders:
         """What a camera uses."""
         choice = self._choices.get(camera)
         task = self._settings.task if choice is None else choice.task
-        active = {row.task: row.digest for row in self._codec.prompts.list() if row.active}
+        rows = self._codec.prompts.list()
+        pin = None if choice is None else choice.prompt_digest
+        used = [
+            row.digest[:16]
+            for row in rows
+            if (row.task == task and row.active if pin is None else row.digest[:16] == pin)
+        ]
         return CameraReport(
             camera=camera,
             task=task,
-            prompt_digest=active[task][:16] if task in active else None,
+            prompt_digest=used[0] if used else None,
             rate=None if choice is None else choice.rate,
             target_kbps=self._goal(camera, choice).target_kbps,
             chosen=choice is not None,
+            pinned=pin is not None,
+            since=None if choice is None else choice.since,
+            last_frame=self.served.last(camera),
+            etag=etag_of(choice),
         )
 
     def cameras(self) -> list[CameraReport]:
@@ -148,13 +167,37 @@ class Orders:
         for report in self.prompts():
             if report.prompt_digest == digest.hex():
                 return report
-        raise PromptNotFound(f"no prompt {digest.hex()} is here; see GET /v1/prompts")
+        held = ", ".join(f"{one.prompt_digest} ({one.task})" for one in self.prompts())
+        raise PromptNotFound(f"no prompt {digest.hex()} is here; this edge holds {held}: upload it first")
 
-    def _check(self, task: str, rate: float | None) -> None:
+    def active_prompt(self, task: str) -> PromptReport:
+        """The prompt that frames of a task use; UnknownTask."""
+        self._check_task(task)
+        return next(one for one in self.prompts() if one.active and one.task == task)
+
+    def _choice(self, wish: CameraWish) -> CameraChoice:
+        """A wish that can be fulfilled, as it is kept."""
+        if wish.prompt_digest is None:
+            task = wish.task or ""
+            self._check_task(task)
+        else:
+            task = self.prompt(bytes.fromhex(wish.prompt_digest)).task
+        self._check_rate(wish.rate)
+        return CameraChoice(
+            task=task,
+            prompt_digest=wish.prompt_digest,
+            rate=wish.rate,
+            target_kbps=wish.target_kbps,
+            since=time.time(),
+        )
+
+    def _check_task(self, task: str) -> None:
         if task not in self._codec.prompts.tasks():
             raise UnknownTask(
                 f"task {task[:64]!r} is not served here; ask for one of {sorted(self._codec.tasks)}"
             )
+
+    def _check_rate(self, rate: float | None) -> None:
         if rate is not None and not 0 <= rate <= self._codec.max_rate:
             raise RateOutOfRange(
                 f"rate is {rate}, it must be from 0 to {self._codec.max_rate}; choose one inside"

@@ -257,9 +257,9 @@ async def open_pipeline(
     for the silence of cameras.
     """
     shelf = PromptShelf(settings.state_dir / "prompts")
-    prompts = EdgePrompts(codec, shelf, metrics, settings.kept_prompts, trust)
-    await asyncio.to_thread(prompts.restore)
     choices = CameraChoices(settings.state_dir)
+    prompts = EdgePrompts(codec, shelf, metrics, settings.kept_prompts, trust, choices.pinned)
+    await asyncio.to_thread(prompts.restore)
     async with open_links(settings, prompts.points, codec.max_rate, uplink, state, metrics) as links:
         orders = Orders(settings, codec, choices, links, metrics, clock)
         pipeline = EdgePipeline(settings, codec, state, metrics, links, orders, prompts, tracing or Tracing())

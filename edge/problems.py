@@ -53,6 +53,11 @@ PROBLEMS: Final[dict[type[errors.SplitcodecError], Problem]] = {
     errors.UnknownTask: Problem(404, "Unknown task", "Ask GET /v1/prompts which tasks are served."),
     errors.RateOutOfRange: Problem(422, "Rate out of range", "Ask GET /v1/prompts for the highest rate."),
     errors.InvalidRequest: Problem(422, "Invalid request", "Correct the parameter that the detail names."),
+    errors.StateChanged: Problem(
+        412,
+        "Changed meanwhile",
+        "Look at what is there now, and ask again with its ETag if it is still meant.",
+    ),
     errors.ResultNotFound: Problem(
         404, "No such frame", "Use the id of a recent answer; the cloud keeps older results."
     ),

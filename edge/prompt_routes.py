@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.body import receive_file, receive_small
-from edge.cameras import CameraChoice, parse_choice
+from edge.cameras import DIGEST, CameraWish, parse_wish
+from edge.etags import quoted
 from edge.pipeline import EdgePipeline
 from edge.report import CameraReport, PromptReport
 from splitcodec.errors import InvalidRequest, PromptStateError, QueueFull
@@ -19,8 +20,11 @@ from splitcodec.wire.names import NAME_PATTERN
 MAX_JSON_BYTES: Final = 4096
 
 Camera = Annotated[str, Path(pattern=NAME_PATTERN, description="name of the camera")]
-Digest = Annotated[
-    str, Path(pattern=r"^[0-9a-f]{16}$", description="first 8 bytes of a prompt's digest, hex")
+Digest = Annotated[str, Path(pattern=DIGEST, description="first 8 bytes of a prompt's digest, hex")]
+Task = Annotated[str, Path(max_length=64, description="task of the prompt")]
+IfMatch = Annotated[
+    str | None,
+    Header(max_length=1024, description="ETag of what is to be changed; 412 if it is another by now"),
 ]
 
 
@@ -29,7 +33,7 @@ class Activation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt_digest: str = Field(pattern=r"^[0-9a-f]{16}$")
+    prompt_digest: str = Field(pattern=DIGEST)
 
 
 def camera_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, Any]]) -> APIRouter:
@@ -42,24 +46,27 @@ def camera_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, A
         return pipeline.orders.cameras()
 
     @router.get("/{camera}/prompt")
-    async def get_camera(camera: Camera) -> CameraReport:
+    async def get_camera(response: Response, camera: Camera) -> CameraReport:
         """What a camera uses."""
-        return pipeline.orders.camera(camera)
+        return _tagged(response, pipeline.orders.camera(camera))
 
-    @router.put("/{camera}/prompt", openapi_extra=_json_body(CameraChoice))
-    async def put_camera(request: Request, camera: Camera) -> CameraReport:
-        """Let the frames of a camera that begin from now on use a task, and a rate or a bitrate to keep to.
+    @router.put("/{camera}/prompt", openapi_extra=_json_body(CameraWish))
+    async def put_camera(
+        request: Request, response: Response, camera: Camera, if_match: IfMatch = None
+    ) -> CameraReport:
+        """Let the frames of a camera that begin from now on use a task, or one prompt of it whichever is
+        active, and a rate or a bitrate to keep to.
 
         Frames that name a task or a rate of their own keep it. Survives a restart.
         """
         timeout_s = pipeline.settings.upload_timeout_s
         body = await receive_small(pipeline.uploads, request, MAX_JSON_BYTES, timeout_s)
-        return await pipeline.orders.choose(camera, parse_choice(body))
+        return _tagged(response, await pipeline.orders.choose(camera, parse_wish(body), if_match))
 
     @router.delete("/{camera}/prompt")
-    async def delete_camera(camera: Camera) -> CameraReport:
+    async def delete_camera(response: Response, camera: Camera, if_match: IfMatch = None) -> CameraReport:
         """Let a camera do as the edge is set."""
-        return await pipeline.orders.choose(camera, None)
+        return _tagged(response, await pipeline.orders.choose(camera, None, if_match))
 
     return router
 
@@ -103,17 +110,30 @@ def prompt_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, A
 
     @router.put("/tasks/{task}/prompt", openapi_extra=_json_body(Activation))
     async def put_task(
-        request: Request, task: Annotated[str, Path(max_length=64, description="task of the prompt")]
+        request: Request, response: Response, task: Task, if_match: IfMatch = None
     ) -> PromptReport:
         """Let frames of a task that begin from now on use another of its prompts; also the way back."""
         _check_free(pipeline)
         timeout_s = pipeline.settings.upload_timeout_s
         body = await receive_small(pipeline.uploads, request, MAX_JSON_BYTES, timeout_s)
         digest = bytes.fromhex(_activation(body).prompt_digest)
-        await pipeline.prompts.activate(task, digest)
+        await pipeline.prompts.activate(task, digest, if_match)
+        response.headers["ETag"] = quoted(digest.hex())
         return pipeline.orders.prompt(digest)
 
+    @router.get("/tasks/{task}/prompt")
+    async def get_task(response: Response, task: Task) -> PromptReport:
+        """The active prompt of a task; its ETag is for PUT."""
+        found = pipeline.orders.active_prompt(task)
+        response.headers["ETag"] = quoted(found.prompt_digest)
+        return found
+
     return router
+
+
+def _tagged(response: Response, report: CameraReport) -> CameraReport:
+    response.headers["ETag"] = quoted(report.etag)
+    return report
 
 
 def _check_free(pipeline: EdgePipeline) -> None:

@@ -7,13 +7,14 @@ a shelf and come back after a restart; when there are too many, the oldest that 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
 
 from edge.codec import Codec, TaskInput
+from edge.etags import check_match
 from edge.metrics import EdgeMetrics
 from edge.worker import Worker
 from splitcodec.errors import (
@@ -48,12 +49,16 @@ class EdgePrompts:
         metrics: EdgeMetrics,
         kept: int,
         trust: TrustStore | None,
+        pinned: Callable[[], Collection[bytes]] = frozenset,
     ) -> None:
-        """kept: packs on the shelf that no task uses, for a roll-back; trust: whose signatures count."""
+        """kept: packs on the shelf that no task uses, for a roll-back; trust: whose signatures count; pinned:
+        the prompts, 8 bytes each, that cameras keep to.
+        """
         self._codec = codec
         self._metrics = metrics
         self._kept = kept
         self._trust = trust
+        self._pinned = pinned
         self._thread = Worker("prompt", MAX_WAITING)
         self._own = frozenset(codec.inputs)  # digests of the pack's prompts
         self._arrived: list[str] = []  # and of those that came later, oldest first
@@ -87,16 +92,17 @@ class EdgePrompts:
         """
         return await self._thread.run(lambda: self._stage(place))
 
-    async def activate(self, task: str, digest: bytes) -> str | None:
+    async def activate(self, task: str, digest: bytes, if_match: str | None = None) -> str | None:
         """Let frames of `task` that begin from now on use the prompt with these 8 bytes.
 
-        The hex digest of the one before. PromptNotFound, InvalidRequest (of another task), StoreUnavailable:
-        the old one stays.
+        The hex digest of the one before. if_match: tags, as in the header, one of which is the digest of the
+        active one. PromptNotFound, InvalidRequest (of another task), StateChanged, StoreUnavailable: the old
+        one stays.
         """
-        return await self._counted(lambda: self._activate(task, digest))
+        return await self._counted(lambda: self._activate(task, digest, if_match))
 
     async def retire(self, digest: bytes) -> None:
-        """Forget a prompt that came later. PromptNotFound, PromptStateError (active, or a pack's own)."""
+        """Forget a prompt that came later. PromptNotFound, PromptStateError (in use, or a pack's own)."""
         await self._thread.run(lambda: self._retire(digest))
 
     def holds(self, digest: bytes) -> bool:
@@ -156,12 +162,15 @@ class EdgePrompts:
         self._codec.inputs[prompt.digest] = TaskInput(section.input, section.labels, points)
         self._codec.prompts.stage(prompt)
 
-    def _activate(self, task: str, digest: bytes) -> str | None:
+    def _activate(self, task: str, digest: bytes, if_match: str | None) -> str | None:
         row = self._held(digest)
         if row.task != task:
             raise InvalidRequest(
                 f"prompt {digest.hex()} is of task {row.task!r}, not of {task!r}; name the task it is of"
             )
+        now = self.active(task)
+        etag = "" if now is None else now.hex()
+        check_match(if_match, etag, f"the active prompt of task {task}", f"is {etag}")
         codec = wire_digest(self._codec.codec_digest)
         live = self._codec.prompts.list()
         active = {(codec, one.task): wire_digest(one.digest) for one in live if one.active}
@@ -179,13 +188,20 @@ class EdgePrompts:
                 f"prompt {digest.hex()} came with pack {self._codec.pack} and stays with it; only those that "
                 "came later can be retired"
             )
+        if digest in self._pinned():
+            raise PromptStateError(
+                f"prompt {digest.hex()} is what a camera keeps to; tell that camera to use another one first "
+                "(GET /v1/cameras)"
+            )
         self._forget(row)
         self._show()
 
     def _forget_the_oldest(self) -> None:
         """Hold the limit on packs that no task uses."""
         rows = {row.digest: row for row in self._codec.prompts.list()}
-        idle = [rows[digest] for digest in self._arrived if not rows[digest].active]
+        pinned = self._pinned()
+        unused = [rows[digest] for digest in self._arrived if not rows[digest].active]
+        idle = [row for row in unused if wire_digest(row.digest) not in pinned]
         for row in idle[: max(0, len(idle) - self._kept)]:
             self._forget(row)
 
@@ -217,5 +233,8 @@ class EdgePrompts:
             del self._codec.inputs[gone]
         for row in rows:
             self._metrics.prompt_info.labels(row.task, row.digest[:16]).set(1)
+            points = self._codec.inputs[row.digest].points
             if row.active:
-                self.points[row.task] = self._codec.inputs[row.digest].points
+                self.points[row.task] = points
+            else:
+                self.points.setdefault(row.task, points)  # a camera may be pinned to a prompt of it

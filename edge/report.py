@@ -141,11 +141,23 @@ class PromptReport:
 
 
 @dataclass(frozen=True)
+class LastFrame:
+    """The newest coded frame of a camera; time: unix seconds of its capture."""
+
+    id: str
+    time: float
+    task: str
+    prompt_digest: str
+
+
+@dataclass(frozen=True)
 class CameraReport:
     """What a camera uses: its task and that task's prompt (None if the task is not served any more).
 
     rate: of every frame, None where rate control or the edge's default decides; target_kbps: the bitrate that
-    rate control keeps to, if any; chosen: the camera was told, and does not just do as the edge is set.
+    rate control keeps to, if any; chosen: the camera was told, and does not just do as the edge is set;
+    pinned: it keeps to this prompt whichever is active; since: unix seconds at which it was told; etag: for
+    If-Match, without quotes.
     """
 
     camera: str
@@ -154,6 +166,10 @@ class CameraReport:
     rate: float | None
     target_kbps: float | None
     chosen: bool
+    pinned: bool
+    since: float | None
+    last_frame: LastFrame | None
+    etag: str
 
 
 @dataclass(frozen=True)

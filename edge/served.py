@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
+from edge.report import LastFrame
 from splitcodec.errors import InvalidRequest
 
 SILENCE_S: Final = 86_400.0
@@ -22,6 +23,7 @@ class ServedCameras:
         self._limit = limit
         self._clock = clock
         self._seen_at = dict.fromkeys(known, clock())
+        self._last: dict[str, LastFrame] = {}
         self._lock = threading.Lock()
 
     def __contains__(self, camera: str) -> bool:
@@ -43,6 +45,16 @@ class ServedCameras:
             self._check(camera)
             self._seen_at[camera] = self._clock()
 
+    def coded(self, camera: str, frame: LastFrame) -> None:
+        """Its newest frame is coded."""
+        with self._lock:
+            if camera in self._seen_at:
+                self._last[camera] = frame
+
+    def last(self, camera: str) -> LastFrame | None:
+        """Its newest coded frame since this edge started."""
+        return self._last.get(camera)
+
     def drop_silent(self, but: Collection[str]) -> list[str]:
         """Those that were silent for SILENCE_S are served no more, except `but`; their names."""
         with self._lock:
@@ -52,6 +64,7 @@ class ServedCameras:
             ]
             for name in silent:
                 del self._seen_at[name]
+                self._last.pop(name, None)
             return silent
 
     def _check(self, camera: str) -> None:

@@ -48,6 +48,7 @@ SplitcodecError
 |-- RequestError               a request to a service that it cannot serve as asked
 |   |-- InvalidRequest           a field is missing, malformed or out of range
 |   |-- FrameConflict            another frame already has this device, camera and seq
+|   |-- StateChanged             somebody else changed it since the caller looked
 |   |-- ClientGone               the client went away before its request was whole
 |   |-- ResultRetired            the frame was settled and its result deleted since
 |   |-- ResultTooLarge           the frame's result has more bytes than one may
@@ -256,6 +257,10 @@ class RequestError(SplitcodecError):
 
 class InvalidRequest(RequestError):
     """A request field is missing, malformed or out of range; the caller should do what the message says."""
+
+
+class StateChanged(RequestError):
+    """Somebody changed it since the caller looked; the caller should look again and ask with the new ETag."""
 
 
 class FrameConflict(RequestError):

@@ -1,219 +1,26 @@
-"""Prompts on a running edge, before a real cloud: what cameras use, new prompts, following, ways back."""
+"""Prompts on a running edge, before a real cloud: new prompts, following, ways back, no frame mixed."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import pytest
 import tiny_pack
-from edge_rig import JPEG_TYPE, picture
-from prometheus_client import CollectorRegistry
-from test_cloud_prompts import LIMITS, Rig, cloud_on, coded, harmed, wire
+from edge_prompt_rig import AWAY, PATIENCE_S, Edge, Packs, both, edge_on, upload, write_packs
+from test_cloud_prompts import Rig, cloud_on, coded, harmed, wire
 from waiting import until
 
-from edge.__main__ import build_codec
-from edge.app import create_app
-from edge.follow import GrpcPromptSource, PromptFollower, following
-from edge.metrics import EdgeMetrics
-from edge.pipeline import EdgePipeline, open_pipeline
-from edge.settings import EdgeSettings
-from edge.state import EdgeState
-from edge.uplink import GrpcUplink
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.prompt_pack import cut_prompt_pack
 from splitcodec.packs.write import write_pack
 
-PATIENCE_S = 20.0
-assert LIMITS.score_threshold == 0  # the cloud of these tests answers with every box
-
-
-@dataclass(frozen=True)
-class Packs:
-    """Three tasks; the same ones with another `detect`; and the folder of the first."""
-
-    folder: Path
-    first: Pack
-    newer: Pack
-
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory: pytest.TempPathFactory) -> Packs:
-    folder = tmp_path_factory.mktemp("edge-prompts")
-    first = tiny_pack.write_three_tasks(folder / "first")
-    tasks = dict(tiny_pack.three_tasks().tasks)
-    changed = {"tensors": tiny_pack.prompt_tensors(9), "tail": tiny_pack.tail_graph(9)}
-    tasks["detect"] = replace(tasks["detect"], **changed)
-    tasks["count"] = replace(tasks["detect"], tensors=tiny_pack.prompt_tensors(10))
-    write_pack(folder / "newer", replace(tiny_pack.contents(), name="newer", tasks=tasks))
-    return Packs(folder / "first", first, load_pack(folder / "newer"))
-
-
-@dataclass(frozen=True)
-class Edge:
-    """A running edge and the metrics it keeps."""
-
-    http: httpx.AsyncClient
-    pipeline: EdgePipeline
-    registry: CollectorRegistry
-
-    async def post(self, camera: str, seed: int = 0, **params: object) -> dict[str, object]:
-        """The report of one frame."""
-        params = {"camera": camera, **params}
-        answer = await self.http.post(
-            "/v1/frames", content=picture(seed=seed), params=params, headers=JPEG_TYPE
-        )
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    async def put(self, camera: str, **body: object) -> httpx.Response:
-        return await self.http.put(f"/v1/cameras/{camera}/prompt", json=body)
-
-    async def active(self) -> dict[str, str]:
-        """task -> digest."""
-        listed = (await self.http.get("/v1/prompts")).json()
-        return {one["task"]: one["prompt_digest"] for one in listed if one["active"]}
-
-    def swaps(self, outcome: str) -> float:
-        value = self.registry.get_sample_value("splitcodec_prompt_swaps_total", {"outcome": outcome})
-        return value or 0.0
-
-
-@asynccontextmanager
-async def edge_on(packs: Packs, state_dir: Path, target: str, **options: object) -> AsyncIterator[Edge]:
-    settings = EdgeSettings(
-        pack=str(packs.folder), cloud_target=target, state_dir=state_dir, device="box-1", threads=1, **options
-    )
-    async with AsyncExitStack() as stack:
-        uplink = GrpcUplink(settings)
-        stack.push_async_callback(uplink.close)
-        state = EdgeState(settings.state_dir, settings.device)
-        stack.callback(state.close)
-        codec, registry = build_codec(settings), CollectorRegistry()
-        metrics = EdgeMetrics(registry)
-        opened = open_pipeline(settings, codec, uplink, state, metrics)
-        pipeline = await stack.enter_async_context(opened)
-        if settings.follow_cloud_prompts:
-            source, digest = GrpcPromptSource(uplink.link), bytes.fromhex(codec.codec_digest)[:8]
-            follower = PromptFollower(pipeline.prompts, source, digest, settings.max_prompt_bytes)
-            await stack.enter_async_context(following(follower, metrics.background_failures))
-        transport = httpx.ASGITransport(create_app(pipeline), raise_app_exceptions=False)
-        http = httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=PATIENCE_S)
-        yield Edge(await stack.enter_async_context(http), pipeline, registry)
-
-
-@asynccontextmanager
-async def both(packs: Packs, folder: Path, **options: object) -> AsyncIterator[tuple[Edge, Rig]]:
-    async with cloud_on(packs.first, folder / "cloud") as cloud:
-        target = f"127.0.0.1:{cloud.server.grpc_port}"
-        async with edge_on(packs, folder / "edge", target, **options) as edge:
-            yield edge, cloud
-
-
-async def test_two_cameras_use_different_tasks_at_once(packs: Packs, tmp_path: Path) -> None:
-    async with both(packs, tmp_path) as (edge, _):
-        said = await edge.put("door", task="segment", rate=1.5)
-        assert said.json() == {
-            "camera": "door",
-            "task": "segment",
-            "prompt_digest": wire(packs.first, "segment").hex(),
-            "rate": 1.5,
-            "target_kbps": None,
-            "chosen": True,
-        }
-        assert (await edge.put("yard", task="classify")).status_code == 200
-        door, yard, other = await asyncio.gather(edge.post("door"), edge.post("yard"), edge.post("gate"))
-        assert (door["task"], door["rate"], door["segmentation"] is None) == ("segment", 1.5, False)
-        assert (yard["task"], yard["classification"] is None) == ("classify", False)
-        assert other["task"] == "detect"
-        assert (await edge.post("door", task="classify"))["task"] == "classify"
-        assert (await edge.post("door", rate=0))["rate"] == 0
-        listed = (await edge.http.get("/v1/cameras")).json()
-        assert [(one["camera"], one["task"], one["chosen"]) for one in listed] == [
-            ("door", "segment", True),
-            ("gate", "detect", False),
-            ("yard", "classify", True),
-        ]
-
-
-async def test_a_camera_can_go_back_to_what_the_edge_does(packs: Packs, tmp_path: Path) -> None:
-    async with both(packs, tmp_path) as (edge, _):
-        await edge.put("door", task="segment")
-        assert (await edge.http.delete("/v1/cameras/door/prompt")).json()["chosen"] is False
-        assert (await edge.post("door"))["task"] == "detect"
-
-
-async def test_what_a_camera_uses_survives_a_restart(packs: Packs, tmp_path: Path) -> None:
-    async with both(packs, tmp_path) as (edge, _):
-        await edge.put("door", task="segment", rate=0.5)
-        await edge.put("yard", task="classify", target_kbps=40)
-    async with both(packs, tmp_path) as (edge, _):
-        assert (await edge.http.get("/v1/cameras/door/prompt")).json()["rate"] == 0.5
-        yard = (await edge.http.get("/v1/cameras/yard/prompt")).json()
-        assert (yard["task"], yard["target_kbps"]) == ("classify", 40)
-        door = await edge.post("door")
-        assert (door["task"], door["rate"]) == ("segment", 0.5)
-        await edge.post("yard")
-        goal = edge.registry.get_sample_value("splitcodec_edge_target_bytes_per_second", {"camera": "yard"})
-        assert goal == 5000
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "words"),
-    [
-        ({"task": "dance"}, 404, "ask for one of ['classify', 'detect', 'segment']"),
-        ({"task": "detect", "rate": 2.5}, 422, "from 0 to 2.0"),
-        ({"task": "detect", "rate": -1}, 422, "rate: Input should be greater than or equal to 0"),
-        ({"task": "detect", "rate": 1, "target_kbps": 5}, 422, "exclude each other"),
-        ({"task": "detect", "tempo": 1}, 422, "tempo"),
-        ({}, 422, "task: Field required"),
-    ],
-)
-async def test_a_wrong_choice_is_refused_and_changes_nothing(
-    packs: Packs, tmp_path: Path, body: dict[str, object], status: int, words: str
-) -> None:
-    async with edge_on(packs, tmp_path, "127.0.0.1:1") as edge:
-        await edge.put("door", task="segment")
-        answer = await edge.put("door", **body)
-        assert answer.status_code == status
-        assert words in answer.json()["detail"]
-        assert (await edge.http.get("/v1/cameras/door/prompt")).json()["task"] == "segment"
-
-
-async def test_bodies_that_are_no_choice_are_refused(packs: Packs, tmp_path: Path) -> None:
-    async with edge_on(packs, tmp_path, "127.0.0.1:1", max_cameras=1) as edge:
-        for body in (b"", b"[1]", b'{"task": NaN}', b'"' + b"x" * 5000 + b'"'):
-            assert (await edge.http.put("/v1/cameras/door/prompt", content=body)).status_code == 422
-        assert (await edge.put("door", task="segment")).status_code == 200
-        answer = await edge.put("yard", task="segment")
-        assert (answer.status_code, "one more than the 1" in answer.json()["detail"]) == (422, True)
-
-
-async def test_a_camera_whose_task_is_gone_is_told_so(packs: Packs, tmp_path: Path) -> None:
-    async with edge_on(packs, tmp_path, "127.0.0.1:1") as edge:
-        await edge.put("door", task="segment")
-    kept = json.loads((tmp_path / "cameras.json").read_text())
-    kept["cameras"]["door"]["task"] = "dance"
-    (tmp_path / "cameras.json").write_text(json.dumps(kept))
-    async with edge_on(packs, tmp_path, "127.0.0.1:1") as edge:
-        assert (await edge.http.get("/v1/cameras/door/prompt")).json()["prompt_digest"] is None
-        answer = await edge.http.post(
-            "/v1/frames", content=picture(), params={"camera": "door"}, headers=JPEG_TYPE
-        )
-        assert (answer.status_code, "'dance' is not served" in answer.json()["detail"]) == (404, True)
-
-
-async def test_a_damaged_file_of_choices_is_moved_aside(packs: Packs, tmp_path: Path) -> None:
-    (tmp_path / "cameras.json").write_text('{"format": 1, "cameras": {"door": {"task": 5}}}')
-    async with edge_on(packs, tmp_path, "127.0.0.1:1") as edge:
-        assert (await edge.http.get("/v1/cameras/door/prompt")).json()["chosen"] is False
-    assert (tmp_path / "cameras.damaged").exists()
+    return write_packs(tmp_path_factory.mktemp("edge-prompts"))
 
 
 async def test_a_prompt_activated_in_the_cloud_reaches_the_edge_and_goes_back(
@@ -239,7 +46,7 @@ async def test_a_new_task_reaches_the_edge_and_survives_its_restart(packs: Packs
         await until(lambda: edge.pipeline.prompts.active("count"))
         await edge.put("door", task="count")
         assert (await edge.post("door"))["task"] == "count"
-    async with edge_on(packs, tmp_path / "edge", "127.0.0.1:1") as edge:
+    async with edge_on(packs, tmp_path / "edge", AWAY) as edge:
         assert (await edge.active())["count"] == wire(packs.newer, "count").hex()
         assert (await edge.http.get("/v1/cameras/door/prompt")).json()["prompt_digest"]
 
@@ -254,10 +61,6 @@ async def test_an_edge_that_was_away_catches_up(packs: Packs, tmp_path: Path) ->
             assert (await edge.post("door"))["prompt_digest"] == new.hex()
 
 
-async def upload(edge: Edge, data: bytes, **params: object) -> httpx.Response:
-    return await edge.http.post("/v1/prompts", content=data, params=params)
-
-
 async def test_an_uploaded_prompt_waits_until_it_is_activated(packs: Packs, tmp_path: Path) -> None:
     old, new = wire(packs.first, "detect").hex(), wire(packs.newer, "detect").hex()
     async with both(packs, tmp_path, follow_cloud_prompts=False) as (edge, cloud):
@@ -269,7 +72,7 @@ async def test_an_uploaded_prompt_waits_until_it_is_activated(packs: Packs, tmp_
         assert (activated.status_code, activated.json()["active"]) == (200, True)
         assert (await edge.post("door"))["prompt_digest"] == new
         assert (await edge.http.delete(f"/v1/prompts/{new}")).status_code == 409
-    async with edge_on(packs, tmp_path / "edge", "127.0.0.1:1", follow_cloud_prompts=False) as edge:
+    async with edge_on(packs, tmp_path / "edge", AWAY, follow_cloud_prompts=False) as edge:
         assert (await edge.active())["detect"] == new
         await edge.http.put("/v1/tasks/detect/prompt", json={"prompt_digest": old})
         assert (await edge.active())["detect"] == old
@@ -298,14 +101,14 @@ async def test_a_bad_upload_is_refused_and_nothing_changes(
         (b"", 422, "zip"),
     ]
     options = {"follow_cloud_prompts": False, "max_prompt_bytes": len(sound)}
-    async with edge_on(packs, tmp_path / "edge", "127.0.0.1:1", **options) as edge:
+    async with edge_on(packs, tmp_path / "edge", AWAY, **options) as edge:
         before = (await edge.http.get("/v1/prompts")).json()
         for data, status, words in cases[1:]:
             answer = await upload(edge, data, activate=True)
             assert (answer.status_code, words in answer.json()["detail"]) == (status, True), answer.text
         assert (await edge.http.get("/v1/prompts")).json() == before
         assert not list((tmp_path / "edge" / "prompts").iterdir())
-    async with edge_on(packs, tmp_path / "edge", "127.0.0.1:1", follow_cloud_prompts=False) as edge:
+    async with edge_on(packs, tmp_path / "edge", AWAY, follow_cloud_prompts=False) as edge:
         data, status, words = cases[0]
         answer = await upload(edge, data, activate=True)
         assert (answer.status_code, words in answer.json()["detail"]) == (status, True)
@@ -313,7 +116,7 @@ async def test_a_bad_upload_is_refused_and_nothing_changes(
 
 
 async def test_an_edge_that_follows_its_cloud_is_not_switched_by_hand(packs: Packs, tmp_path: Path) -> None:
-    async with edge_on(packs, tmp_path, "127.0.0.1:1") as edge:
+    async with edge_on(packs, tmp_path, AWAY) as edge:
         digest = wire(packs.first, "detect").hex()
         answer = await edge.http.put("/v1/tasks/detect/prompt", json={"prompt_digest": digest})
         assert (answer.status_code, "Prompts.Activate" in answer.json()["detail"]) == (409, True)
@@ -323,7 +126,7 @@ async def test_an_edge_that_follows_its_cloud_is_not_switched_by_hand(packs: Pac
 
 async def test_old_prompts_that_no_task_uses_go_first(packs: Packs, tmp_path: Path) -> None:
     options = {"follow_cloud_prompts": False, "kept_prompts": 1}
-    async with edge_on(packs, tmp_path, "127.0.0.1:1", **options) as edge:
+    async with edge_on(packs, tmp_path, AWAY, **options) as edge:
         for seed in (31, 32, 33):
             base = tiny_pack.three_tasks()
             task = replace(base.tasks["detect"], tensors=tiny_pack.prompt_tensors(seed))

@@ -93,11 +93,22 @@ class EdgePrompt:
 
 
 @dataclass(frozen=True)
+class LastFrame:
+    """The newest coded frame of a camera; time: of its capture."""
+
+    id: str
+    time: float
+    task: str
+    prompt_digest: str
+
+
+@dataclass(frozen=True)
 class CameraPrompt:
     """What frames of a camera that name no task or rate are encoded with.
 
-    prompt_digest: of its task's active prompt; rate None: rate control or the edge's default decides; chosen:
-    this camera was told so, by `set_prompt`.
+    prompt_digest: of its task's active prompt, or of the one it is pinned to; rate None: rate control or the
+    edge's default decides; chosen: this camera was told so, by `set_prompt`, at the time `since`; etag: for
+    If-Match, without quotes.
     """
 
     camera: str
@@ -106,6 +117,10 @@ class CameraPrompt:
     rate: float | None
     target_kbps: float | None
     chosen: bool
+    pinned: bool = False
+    since: float | None = None
+    last_frame: LastFrame | None = None
+    etag: str = ""
 
 
 @dataclass(frozen=True)
