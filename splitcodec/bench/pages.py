@@ -15,12 +15,13 @@ def swap_block(report: SwapReport, source: str) -> str:
         ("a frame without swaps", report.frames_without_swaps),
     )
     found, machine = report.faults, report.provenance
-    wrong = f"{found.differing} differing, {found.wrong_task} of a wrong task, {found.lost} lost"
+    wrong = f"{found.differing} differing, {found.wrong_prompt} with a wrong prompt, {found.lost} lost"
     wrong += f", {found.doubled} doubled, {found.out_of_order} out of order"
     grown = (_kilobytes(report.edge_growth_per_1000_swaps), _kilobytes(report.cloud_growth_per_1000_swaps))
     return "\n".join(
         [
-            f"{report.swaps} swaps among {len(report.tasks)} tasks of pack `{report.pack}`, "
+            f"{report.swaps} swaps among {_among(report)}, pack `{report.pack}` (codec "
+            f"`{report.codec_digest[:16]}`), "
             f"{report.frames_answered} frames of {report.cameras} cameras: {wrong}.",
             "",
             "| | p50 ms | p99 ms |",
@@ -35,6 +36,12 @@ def swap_block(report: SwapReport, source: str) -> str:
             f"Source: [{source}](results/{source}), `splitcodec bench swap --count {report.swaps}`.",
         ]
     )
+
+
+def _among(report: SwapReport) -> str:
+    tasks = sorted({one.task for one in report.prompts})
+    twice = sorted({one.task for one in report.prompts if one.pinned})
+    return f"the tasks {', '.join(tasks)} and a second version of {', '.join(twice)}"
 
 
 def batches_block(report: BatchReport, source: str) -> str:

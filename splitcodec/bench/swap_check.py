@@ -20,13 +20,13 @@ PAGE = 1000
 class Faults:
     """Frames by what was wrong with them; each is zero in a sound run.
 
-    differing: the answer is not, to the last bit, that of the same frame run alone; wrong_task: the task was
-    not one its camera used between the start and the end of the frame; lost, doubled: in the cloud's store;
+    differing: the answer is not, to the last bit, that of the same frame run alone; wrong_prompt: its
+    prompt was not one its camera used between its start and its end; lost, doubled: in the cloud's store;
     out_of_order: a camera's numbers did not rise.
     """
 
     differing: int
-    wrong_task: int
+    wrong_prompt: int
     lost: int
     doubled: int
     out_of_order: int
@@ -34,7 +34,7 @@ class Faults:
     @property
     def none(self) -> bool:
         """Nothing was wrong."""
-        return not any((self.differing, self.wrong_task, self.lost, self.doubled, self.out_of_order))
+        return not any((self.differing, self.wrong_prompt, self.lost, self.doubled, self.out_of_order))
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,23 @@ class Percentiles:
 
 
 def faults(run: SwapRun, alone: Mapping[tuple[int, str], str], stored: Mapping[str, Sequence[int]]) -> Faults:
-    """Judge a run; alone: fingerprints by photo and task; stored: numbers the cloud keeps, by camera."""
-    differing = wrong_task = lost = doubled = out_of_order = 0
+    """Judge a run; alone: fingerprints by photo and prompt; stored: numbers the cloud keeps, by camera."""
+    differing = wrong_prompt = lost = doubled = out_of_order = 0
     for camera, answers in run.answers.items():
         seqs, kept = [one.seq for one in answers], stored.get(camera, ())
-        differing += sum(alone.get((one.photo, one.task)) != one.fingerprint for one in answers)
-        wrong_task += sum(one.task not in possible_tasks(one, run.swaps[camera]) for one in answers)
+        differing += sum(alone.get((one.photo, one.prompt)) != one.fingerprint for one in answers)
+        wrong_prompt += sum(one.prompt not in possible_prompts(one, run.swaps[camera]) for one in answers)
         lost += len(set(seqs) - set(kept))
         doubled += len(kept) - len(set(kept)) + len(seqs) - len(set(seqs))
         out_of_order += sum(after <= before for before, after in pairwise(seqs))
-    return Faults(differing, wrong_task, lost, doubled, out_of_order)
+    return Faults(differing, wrong_prompt, lost, doubled, out_of_order)
 
 
-def possible_tasks(answer: FrameAnswer, swaps: Sequence[Swap]) -> set[str]:
-    """The task in use when a frame began, and those of swaps that were under way or began during it."""
+def possible_prompts(answer: FrameAnswer, swaps: Sequence[Swap]) -> set[str]:
+    """The prompt in use when a frame began, and those of swaps that were under way or began during it."""
     before = [swap for swap in swaps if swap.ended <= answer.started]
-    during = {swap.task for swap in swaps if swap.ended > answer.started and swap.started < answer.ended}
-    return during | ({before[-1].task} if before else set())
+    during = {swap.prompt for swap in swaps if swap.ended > answer.started and swap.started < answer.ended}
+    return during | ({before[-1].prompt} if before else set())
 
 
 def stored_numbers(target: str, device: str, cameras: Iterable[str]) -> dict[str, list[int]]:

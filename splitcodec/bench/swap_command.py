@@ -1,4 +1,4 @@
-"""`splitcodec bench swap`: thousands of task swaps under frames of several cameras, and what they cost."""
+"""`splitcodec bench swap`: thousands of prompt swaps under frames of several cameras, and what they cost."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ from PIL import Image
 from splitcodec.bench.latency import growth_per_1000
 from splitcodec.bench.photos import PostedPhoto, read_photos
 from splitcodec.bench.swap_check import Faults, Percentiles, drift, faults, percentiles, stored_numbers
-from splitcodec.bench.swap_run import SwapConnection, SwapRun, post_and_swap, post_without_swaps, run_alone
-from splitcodec.errors import UnknownTask
+from splitcodec.bench.swap_run import (
+    SwapConnection,
+    SwapRun,
+    UsedPrompt,
+    post_and_swap,
+    post_without_swaps,
+    run_alone,
+)
+from splitcodec.bench.swap_versions import bring, pack_prompts, versions
 from splitcodec.launch import Services, running_services
 from splitcodec.packs import Pack, load_pack
 from splitcodec.provenance import RunOrigin, run_origin
 
-REPORT_VERSION: Final = 1
+REPORT_VERSION: Final = 2
 MAX_BLOCKS: Final = 40
 SWAPS_PER_BLOCK: Final = 50  # at least, but for the last
 EDGE_FLAGS: Final = ("--deadline-s=60",)  # a frame that waits for the cloud is late, and never answered 202
@@ -52,13 +59,13 @@ class SwapReport:
     swap: from asking for a swap until it holds; frames, frames_without_swaps: the same load with and without
     them; stall_p50_ms, stall_p99_ms: the difference, which is what swaps cost a frame; latency_drift,
     cpu_drift: share by which frames took longer, or more CPU time, at the end; growth: resident bytes gained
-    per 1,000 swaps over the last half.
+    per 1,000 swaps over the last half; prompts: what cameras were swapped among.
     """
 
     report_version: int
     pack: str
     codec_digest: str
-    tasks: Sequence[str]
+    prompts: Sequence[UsedPrompt]
     cameras: int
     swaps: int
     frames_answered: int
@@ -79,28 +86,37 @@ class SwapReport:
 
 def swap_command(
     count: Annotated[int, typer.Option(min=1, help="Swaps.")] = 10_000,
-    pack: Annotated[
-        str, typer.Option(help="Pack folder or zip, or `default`; of two tasks or more.")
-    ] = "default",
+    pack: Annotated[str, typer.Option(help="Pack folder or zip, or `default`.")] = "default",
     data: Annotated[
         Path | None, typer.Option(help="Photos to post: a tar or a folder; by default made-up ones.")
     ] = None,
     photos: Annotated[int, typer.Option(min=1, help="Photos to post, in random order.")] = 6,
     cameras: Annotated[int, typer.Option(min=1, max=64, help="Cameras that post at once.")] = 4,
+    version: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Prompt pack with a further version of a prompt, for which frames are swapped too; may be "
+            "repeated. By default an altered copy of the first task's prompt."
+        ),
+    ] = None,
     engine: Annotated[str, typer.Option(help="Inference engine of both services.")] = "auto",
     json: Annotated[Path | None, typer.Option(help="Report to write.")] = None,
 ) -> None:
-    """Swap the tasks of cameras that post without a pause; fails if any frame is mixed, lost or doubled."""
+    """Swap the prompts of cameras that post without a pause: the tasks of a pack, and two versions of one.
+
+    Fails if any frame is mixed, lost or doubled.
+    """
     loaded = load_pack(pack)
-    if len(loaded.tasks) < 2:
-        raise UnknownTask(f"pack {loaded.name} has task {loaded.tasks[0]} alone; swapping takes two or more")
     pictures = made_up(photos) if data is None else read_photos(data, photos)
     with (
         tempfile.TemporaryDirectory(prefix="splitcodec-bench-") as folder,
         running_services(Path(folder), pack, engine, EDGE_FLAGS) as services,
         typer.progressbar(length=count, label="swaps", file=typer.get_text_stream("stderr")) as bar,
     ):
-        report = measure(services, loaded, pictures, cameras, count, lambda: bar.update(1))
+        further = versions(loaded, version or [], Path(folder))
+        bring(services, further)
+        prompts = [*pack_prompts(loaded), *(one.used for one in further)]
+        report = measure(services, loaded, prompts, pictures, cameras, count, lambda: bar.update(1))
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(jsonlib.dumps(dataclasses.asdict(report), indent=1) + "\n", encoding="utf-8")
@@ -112,6 +128,7 @@ def swap_command(
 def measure(
     services: Services,
     pack: Pack,
+    prompts: Sequence[UsedPrompt],
     pictures: Sequence[PostedPhoto],
     cameras: int,
     count: int,
@@ -122,22 +139,23 @@ def measure(
     Blocks take turns because a machine is not equally fast all the time.
     """
     port, names = services.edge.ports["http_port"], [f"camera-{number}" for number in range(cameras)]
-    alone = run_alone(port, pictures, pack.tasks, "alone")
+    alone = run_alone(port, pictures, prompts, "alone")
+    tasks = [one.task for one in prompts]  # as often as its versions
     steady_names = [f"steady-{name}" for name in names]
     blocks = min(MAX_BLOCKS, 1 + count // SWAPS_PER_BLOCK)
     run, steady, samples = SwapRun(), [], []
     for block in range(blocks):
-        steady += post_without_swaps(port, pictures, steady_names, pack.tasks, max(20, count // (4 * blocks)))
+        steady += post_without_swaps(port, pictures, steady_names, tasks, max(20, count // (4 * blocks)))
         before = _sample(services, len(run.counted), 0)
         share = count * (block + 1) // blocks - len(run.counted)
         frames = sum(map(len, run.answers.values()))
-        post_and_swap(run, port, pictures, names, pack.tasks, share, advance)
+        post_and_swap(run, port, pictures, names, prompts, share, advance)
         frames = sum(map(len, run.answers.values())) - frames
         samples.append(_sample(services, len(run.counted), frames, before))
     with contextlib.closing(SwapConnection(port)) as client:
         device = client.device()
     stored = stored_numbers(f"127.0.0.1:{services.cloud.ports['grpc_port']}", device, names)
-    return _report(pack, run, faults(run, alone, stored), [one.seconds for one in steady], samples)
+    return _report(pack, prompts, run, faults(run, alone, stored), [one.seconds for one in steady], samples)
 
 
 def _sample(services: Services, swaps: int, frames: int, before: Sample | None = None) -> Sample:
@@ -170,23 +188,44 @@ def lines(report: SwapReport) -> list[str]:
         ("frames without swaps", report.frames_without_swaps),
     )
     text += [f"{name:<24}{one.p50_ms:>10.2f}{one.p99_ms:>10.2f}{one.max_ms:>10.2f}" for name, one in rows]
+    names = [f"{one.task} {one.prompt}" for one in report.prompts]
     growth = (report.edge_growth_per_1000_swaps, report.cloud_growth_per_1000_swaps)
     cpu_drift = "unknown" if report.cpu_drift is None else f"{report.cpu_drift:+.1%}"
     shown = ["unknown" if one is None else f"{one / 1e3:.1f} kB" for one in growth]
     return [
+        summary(report),
         *text,
-        f"{report.swaps} swaps among {', '.join(report.tasks)}, {report.frames_answered} frames of "
+        f"{report.swaps} swaps among {', '.join(names)}, {report.frames_answered} frames of "
         f"{report.cameras} cameras in {report.seconds:.0f} s",
         f"swaps cost a frame {report.stall_p50_ms:.2f} ms (p50), {report.stall_p99_ms:.2f} ms (p99)",
-        f"differing {found.differing}, wrong task {found.wrong_task}, lost {found.lost}, "
+        f"differing {found.differing}, wrong prompt {found.wrong_prompt}, lost {found.lost}, "
         f"doubled {found.doubled}, out of order {found.out_of_order}",
         f"growth per 1,000 swaps: edge {shown[0]}, cloud {shown[1]}; "
         f"drift of latency {report.latency_drift:+.1%}, of CPU time {cpu_drift}",
     ]
 
 
+def summary(report: SwapReport) -> str:
+    """The one line to compare runs by; slope: of both services' resident memory, in kB per 1,000 swaps."""
+    found = report.faults
+    wrong = found.differing + found.wrong_prompt + found.doubled + found.out_of_order
+    slopes = (report.edge_growth_per_1000_swaps, report.cloud_growth_per_1000_swaps)
+    known = [one for one in slopes if one is not None]
+    slope = f"{sum(known) / 1000:.1f}" if len(known) == len(slopes) else "unknown"
+    return (
+        f"swaps={report.swaps} frames={report.frames_answered} wrong={wrong} dropped={found.lost} "
+        f"stall_p50_ms={report.stall_p50_ms:.2f} stall_p99_ms={report.stall_p99_ms:.2f} "
+        f"rss_slope_kb_per_1000={slope}"
+    )
+
+
 def _report(
-    pack: Pack, run: SwapRun, found: Faults, steady: Sequence[float], samples: Sequence[Sample]
+    pack: Pack,
+    prompts: Sequence[UsedPrompt],
+    run: SwapRun,
+    found: Faults,
+    steady: Sequence[float],
+    samples: Sequence[Sample],
 ) -> SwapReport:
     answers = run.all_answers
     seconds = [one.seconds for one in answers]
@@ -197,7 +236,7 @@ def _report(
         report_version=REPORT_VERSION,
         pack=pack.name,
         codec_digest=pack.codec_digest,
-        tasks=pack.tasks,
+        prompts=prompts,
         cameras=len(run.answers),
         swaps=len(run.counted),
         frames_answered=len(answers),

@@ -1,4 +1,4 @@
-"""Cameras that post frames without a pause while another thread changes their tasks; all is written down.
+"""Cameras that post frames without a pause while another thread changes their prompts; all is written down.
 
 Each camera has one connection and one thread, so its frames are in order. A camera is swapped again only when
 it has begun a frame since its last swap, so every swap is met by a frame, often by one that is under way.
@@ -43,7 +43,7 @@ class FrameAnswer:
 
     camera: str
     photo: int
-    task: str
+    prompt: str
     seq: int
     fingerprint: str
     started: float
@@ -56,11 +56,26 @@ class FrameAnswer:
 
 
 @dataclass(frozen=True)
+class UsedPrompt:
+    """What a camera can be told to use; prompt: hex; pinned: by its digest, else as the active one of its
+    task.
+    """
+
+    task: str
+    prompt: str
+    pinned: bool
+
+    def wish(self) -> dict[str, str]:
+        """The body that asks for it."""
+        return {"prompt_digest": self.prompt} if self.pinned else {"task": self.task}
+
+
+@dataclass(frozen=True)
 class Swap:
-    """A camera was told to use a task; seconds on the clock of the run."""
+    """A camera was told to use a prompt (hex digest); seconds on the clock of the run."""
 
     camera: str
-    task: str
+    prompt: str
     started: float
     ended: float
 
@@ -83,14 +98,15 @@ class SwapConnection:
         ended = time.perf_counter()
         compared = json.dumps([report[name] for name in COMPARED], sort_keys=True).encode()
         fingerprint = hashlib.sha256(compared).hexdigest()
-        return FrameAnswer(camera, photo, report["task"], report["seq"], fingerprint, started, ended)
+        prompt = report["prompt_digest"]
+        return FrameAnswer(camera, photo, prompt, report["seq"], fingerprint, started, ended)
 
-    def swap(self, camera: str, task: str) -> Swap:
-        """Tell a camera to use a task from its next frame on; CloudRefused if it may not."""
+    def swap(self, camera: str, used: UsedPrompt) -> Swap:
+        """Tell a camera what to use from its next frame on; CloudRefused if it may not."""
         started = time.perf_counter()
-        body = json.dumps({"task": task}).encode()
+        body = json.dumps(used.wish()).encode()
         self._ask("PUT", f"/v1/cameras/{camera}/prompt", body, "application/json")
-        return Swap(camera, task, started, time.perf_counter())
+        return Swap(camera, used.prompt, started, time.perf_counter())
 
     def device(self) -> str:
         """The edge's name for itself."""
@@ -121,12 +137,16 @@ class SwapRun:
 
 
 def run_alone(
-    port: int, photos: Sequence[PostedPhoto], tasks: Sequence[str], camera: str
+    port: int, photos: Sequence[PostedPhoto], prompts: Sequence[UsedPrompt], camera: str
 ) -> Mapping[tuple[int, str], str]:
-    """Fingerprints of every photo under every task, each frame sent when nothing else is under way."""
+    """Fingerprints of every photo under every prompt, each frame sent when nothing else is under way."""
+    alone = {}
     with contextlib.closing(SwapConnection(port)) as client:
-        pairs = [(photo, task) for photo in range(len(photos)) for task in tasks]
-        return {pair: client.post(camera, photos, pair[0], pair[1]).fingerprint for pair in pairs}
+        for used in prompts:
+            client.swap(camera, used)
+            for photo in range(len(photos)):
+                alone[photo, used.prompt] = client.post(camera, photos, photo, None).fingerprint
+    return alone
 
 
 class Cameras:
@@ -212,15 +232,15 @@ def post_and_swap(
     port: int,
     photos: Sequence[PostedPhoto],
     names: Sequence[str],
-    tasks: Sequence[str],
+    prompts: Sequence[UsedPrompt],
     count: int,
     advance: Callable[[], None],
 ) -> None:
     """`count` more swaps while the cameras post, added to `run`; `advance` is called after each."""
     dice = random.Random(len(run.counted))
     with contextlib.closing(SwapConnection(port)) as client:
-        for name in names:  # from here on each camera's task is known
-            run.swaps.setdefault(name, []).append(client.swap(name, tasks[0]))
+        for name in names:  # from here on each camera's prompt is known
+            run.swaps.setdefault(name, []).append(client.swap(name, prompts[0]))
         cameras = Cameras(port, photos, names, None)
         cameras.start()
         met = dict.fromkeys(names, 0)
@@ -228,7 +248,7 @@ def post_and_swap(
             name = names[number % len(names)]
             cameras.wait(lambda name=name: cameras.begun(name) > met[name])  # type: ignore[misc]
             met[name] = cameras.begun(name)
-            others = [task for task in tasks if task != run.swaps[name][-1].task]
+            others = [one for one in prompts if one.prompt != run.swaps[name][-1].prompt]
             run.counted.append(client.swap(name, dice.choice(others)))
             run.swaps[name].append(run.counted[-1])
             advance()
