@@ -24,8 +24,10 @@ from splitcodec.errors import (
     SplitcodecError,
     TooManyPrompts,
 )
-from splitcodec.packs.prompt_pack import load_prompt_pack
+from splitcodec.packs.digest import wire_digest
+from splitcodec.packs.prompt_pack import load_prompt_pack, named_in
 from splitcodec.packs.shelf import PromptShelf
+from splitcodec.prompt_ledger import PromptLedger, PromptState
 from splitcodec.signing.trust import TrustStore
 from splitcodec.threads import shut
 
@@ -59,6 +61,8 @@ class PromptCatalogue:
         self._max_published = max_published
         self._trust = trust
         self._published: dict[bytes, str] = {}
+        self.ledger = PromptLedger(metrics)
+        metrics.prompt_leases.set_function(lambda: sum(one.leases for one in runner.prompts()))
         self._changed = asyncio.Event()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
@@ -119,14 +123,31 @@ class PromptCatalogue:
         return await asyncio.wrap_future(work)
 
     def _publish(self, place: Path, activate: bool) -> Change:
+        named = named_in(place)
+        if named is None or self._find(wire_digest(named[1])) is not None:
+            digest = self._take(place)
+        else:
+            with self.ledger.arriving(named[0], named[1][:16]):
+                digest = self._take(place)
+        prompt = self._served(digest)
+        change = self._activate(prompt.task, digest) if activate else Change(prompt, b"")
+        self._announce()
+        return change
+
+    def _take(self, place: Path) -> bytes:
+        """Serve the prompt of a pack from now on; its 8 bytes."""
         host = self._host()
-        pack = load_prompt_pack(place, host.codecs(), self._trust)
+        with self.ledger.working("verify"):
+            pack = load_prompt_pack(place, host.codecs(), self._trust)
         codec, digest = bytes.fromhex(pack.manifest.codec_digest)[:8], pack.prompt.wire_digest
         if self._find(digest) is None:
             self._check_places()
-            host.stage(pack)
+            self.ledger.note(pack.manifest.task, digest.hex(), "verified")
+            with self.ledger.working("warm"):
+                host.stage(pack)
             try:
-                self._shelf.put(place, pack.prompt.digest)
+                with self.ledger.working("store"):
+                    self._shelf.put(place, pack.prompt.digest)
             except SplitcodecError:
                 host.retire(codec, digest)
                 raise
@@ -135,10 +156,7 @@ class PromptCatalogue:
             host.stage(pack)  # refuses it if it says something else of the same prompt
         if self._trust is not None:
             self._trust.remember(pack.signer)
-        change = self._activate(pack.manifest.task, digest) if activate else Change(self._served(digest), b"")
-        log.info("prompt %s of task %s is published", digest.hex(), pack.manifest.task)
-        self._announce()
-        return change
+        return digest
 
     def _activate(self, task: str, digest: bytes) -> Change:
         try:
@@ -147,7 +165,6 @@ class PromptCatalogue:
             self._metrics.prompt_swaps.labels(type(error).__name__).inc()
             raise
         self._metrics.prompt_swaps.labels("ok").inc()
-        log.info("prompt %s is active for task %s, before it %s", digest.hex(), task, change.replaced.hex())
         self._announce()
         return change
 
@@ -158,8 +175,9 @@ class PromptCatalogue:
                 f"prompt {digest.hex()} is of task {prompt.task!r}, not of {task!r}; name the task it is of"
             )
         active = {(one.codec_digest, one.task): one.prompt_digest for one in self.prompts() if one.active}
-        self._shelf.save_active({**active, (prompt.codec_digest, task): digest})
-        replaced = host.activate(prompt.codec_digest, digest)
+        with self.ledger.working("switch"):
+            self._shelf.save_active({**active, (prompt.codec_digest, task): digest})
+            replaced = host.activate(prompt.codec_digest, digest)
         return Change(self._served(digest), replaced)
 
     def _retire(self, digest: bytes) -> None:
@@ -171,8 +189,7 @@ class PromptCatalogue:
             )
         host.retire(prompt.codec_digest, digest)
         self._shelf.remove(self._published.pop(digest))
-        self._metrics.prompt_info.remove(prompt.task, digest.hex())
-        log.info("prompt %s of task %s is retired", digest.hex(), prompt.task)
+        self.ledger.note(prompt.task, digest.hex(), "retired")
         self._announce()
 
     def _fetch(self, digest: bytes) -> bytes:
@@ -230,7 +247,8 @@ class PromptCatalogue:
     def _announce(self) -> None:
         """Show the prompts in the metrics and wake the watchers; runs in the thread."""
         for prompt in self.prompts():
-            self._metrics.prompt_info.labels(prompt.task, prompt.prompt_digest.hex()).set(1)
+            state: PromptState = "active" if prompt.active else "warm"
+            self.ledger.note(prompt.task, prompt.prompt_digest.hex(), state)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 

@@ -62,7 +62,7 @@ class LivePrompt:
         self.decoder.warm(self.prompt)
         self.tail.probe(self.decoder.pack.manifest.codec.feature_channels)
 
-    def served(self, active: bool) -> ServedPrompt:
+    def served(self, active: bool, leases: int = 0) -> ServedPrompt:
         """What callers are told."""
         codec_digest, prompt_digest = self.key
         return ServedPrompt(
@@ -77,6 +77,7 @@ class LivePrompt:
             postprocess=self.section.postprocess,
             active=active,
             published=self.source is None,
+            leases=leases,
         )
 
 

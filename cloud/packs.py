@@ -40,13 +40,15 @@ class PackRunner:
 
     def prompts(self) -> tuple[ServedPrompt, ...]:
         """Every prompt served now, sorted by task and digest."""
-        active = {
-            (decoder.pack.wire_digest, bytes.fromhex(row.digest)[:8])
+        rows = {
+            (decoder.pack.wire_digest, bytes.fromhex(row.digest)[:8]): row
             for decoder in self._decoders.values()
             for row in decoder.store.list()
-            if row.active
         }
-        served = [live.served(key in active) for key, live in self._live.items()]
+        served = [
+            live.served(rows[key].active, rows[key].leases) if key in rows else live.served(False)
+            for key, live in self._live.items()
+        ]
         return tuple(sorted(served, key=lambda prompt: (prompt.task, prompt.prompt_digest)))
 
     @contextmanager

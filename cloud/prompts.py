@@ -17,6 +17,7 @@ from cloud.runner import ServedPrompt
 from cloud.status import refusing
 from splitcodec.errors import DeadlineExceeded, InvalidRequest, PackDamaged, PackTooLarge, QueueFull
 from splitcodec.packs.shelf import PromptShelf
+from splitcodec.prompt_ledger import PromptRecord
 from splitcodec.wire.v1 import prompts_pb2 as wire
 from splitcodec.wire.v1.prompts_pb2_grpc import PromptsServicer as PromptsBase
 
@@ -56,7 +57,8 @@ class PromptsServicer(PromptsBase):
         """See prompts.proto."""
         async with refusing(context, self._metrics):
             chosen = [one for one in self._catalogue.prompts() if request.task in ("", one.task)]
-            return wire.ListPromptsResponse(prompts=map(_message, chosen))
+            records = [one for one in self._catalogue.ledger.records() if request.task in ("", one.task)]
+            return wire.ListPromptsResponse(prompts=map(_message, chosen), records=map(_record, records))
 
     async def Publish(
         self, request_iterator: AsyncIterator[wire.PublishPromptRequest], context: PublishContext
@@ -155,6 +157,16 @@ def _digest(field: str, value: bytes) -> bytes:
     if len(value) != _LENGTH[field]:
         raise InvalidRequest(f"{field} has {len(value)} bytes, it must have {_LENGTH[field]}")
     return value
+
+
+def _record(record: PromptRecord) -> wire.PromptRecord:
+    return wire.PromptRecord(
+        task=record.task,
+        prompt_digest=bytes.fromhex(record.prompt_digest),
+        state=record.state,
+        since_unix_nanos=int(record.since * 1e9),
+        reason=record.reason,
+    )
 
 
 def _message(prompt: ServedPrompt) -> wire.Prompt:

@@ -21,7 +21,8 @@ PromptKey: TypeAlias = tuple[bytes, bytes]
 class ServedPrompt:
     """A prompt that frames may name; digests are 8 bytes, the input size is its largest canvas's in pixels.
 
-    active: edges should use it for its task; published: it came while the service ran, or an earlier one.
+    active: edges should use it for its task; published: it came while the service ran, or an earlier one;
+    leases: frames in work that hold it.
     """
 
     task: str
@@ -35,6 +36,7 @@ class ServedPrompt:
     postprocess: str
     active: bool = True
     published: bool = False
+    leases: int = 0
 
 
 @dataclass(frozen=True)

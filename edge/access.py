@@ -31,7 +31,7 @@ ROUTES: Final[tuple[tuple[tuple[str, ...], str, Scopes | None], ...]] = (
     (_GET, r"/metrics", ("metrics",)),
     (("POST",), r"/v1/frames", ("frames",)),
     (_GET, r"/v1/frames|/v1/history|/v1/frames/[^/]+|/v1/frames/[^/]+/overlay\.jpg", ("results",)),
-    (_GET, r"/v1/prompts|/v1/tasks/[^/]+/prompt|/v1/cameras|/v1/cameras/[^/]+/prompt", _READ),
+    (_GET, r"/v1/prompts(/states)?|/v1/tasks/[^/]+/prompt|/v1/cameras|/v1/cameras/[^/]+/prompt", _READ),
     (("POST",), r"/v1/prompts", ("prompts",)),
     (("DELETE",), r"/v1/prompts/[^/]+", ("prompts",)),
     (("PUT", "DELETE"), r"/v1/cameras/[^/]+/prompt", ("prompts",)),

@@ -156,10 +156,13 @@ class PromptFollower:
                 self._refused.add(prompt.prompt_digest)
                 name = prompt.prompt_digest.hex()
                 log.error("prompt %s of task %s is not used here: %s", name, prompt.task, error)
+                if not self._prompts.holds(prompt.prompt_digest):
+                    self._prompts.ledger.note(prompt.task, name, "failed", str(error))
 
     async def _fetch(self, prompt: CloudPrompt) -> None:
         with self._prompts.shelf.draft() as draft:
-            await self._source.fetch(prompt.prompt_digest, draft, self._max_bytes)
+            with self._prompts.ledger.working("fetch"):
+                await self._source.fetch(prompt.prompt_digest, draft, self._max_bytes)
             digest = await self._prompts.stage(draft)
         if bytes.fromhex(digest)[:8] != prompt.prompt_digest:
             raise PackDamaged(f"the cloud sent prompt {digest[:16]} for {prompt.prompt_digest.hex()}")

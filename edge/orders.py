@@ -153,6 +153,8 @@ class Orders:
                         prompt_digest=row.digest[:16],
                         codec_digest=codec.codec_digest[:16],
                         active=row.active,
+                        state="draining" if row.retiring else "active" if row.active else "warm",
+                        leases=row.leases,
                         max_rate=codec.max_rate,
                         default_rate=self.default_rate,
                         network_height=used.convention.height,

@@ -15,6 +15,7 @@ from edge.etags import quoted
 from edge.pipeline import EdgePipeline
 from edge.report import CameraReport, PromptReport
 from splitcodec.errors import InvalidRequest, PromptStateError, QueueFull
+from splitcodec.prompt_ledger import PromptRecord
 from splitcodec.wire.names import NAME_PATTERN
 
 MAX_JSON_BYTES: Final = 4096
@@ -80,6 +81,11 @@ def prompt_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, A
     async def get_prompts() -> list[PromptReport]:
         """The prompts this edge can encode with."""
         return pipeline.orders.prompts()
+
+    @router.get("/prompts/states")
+    async def get_states() -> list[PromptRecord]:
+        """The state of every prompt, oldest change first; of those retired or failed, the last ones."""
+        return list(pipeline.prompts.ledger.records())
 
     @router.post("/prompts", openapi_extra=_PACK_BODY)
     async def post_prompt(

@@ -27,9 +27,10 @@ from splitcodec.errors import (
     SplitcodecError,
 )
 from splitcodec.packs.digest import wire_digest
-from splitcodec.packs.prompt_pack import PromptPack, load_prompt_pack
+from splitcodec.packs.prompt_pack import PromptPack, load_prompt_pack, named_in
 from splitcodec.packs.shelf import PromptShelf
-from splitcodec.prompts import PromptStatus
+from splitcodec.prompt_ledger import PromptLedger
+from splitcodec.prompts import Prompt, PromptStatus
 from splitcodec.rate_control import RatePoints
 from splitcodec.signing.trust import TrustStore
 
@@ -63,7 +64,10 @@ class EdgePrompts:
         self._own = frozenset(codec.inputs)  # digests of the pack's prompts
         self._arrived: list[str] = []  # and of those that came later, oldest first
         self.shelf = shelf
+        self.ledger = PromptLedger(metrics)
         self.points: dict[str, RatePoints] = {}
+        codec.prompts.on_gone = self._gone
+        metrics.prompt_leases.set_function(lambda: sum(row.leases for row in codec.prompts.list()))
 
     def restore(self) -> None:
         """Bring back what came and what was active before a restart; what no longer works is logged."""
@@ -131,17 +135,27 @@ class EdgePrompts:
         return load_prompt_pack(place, {self._codec.codec_digest: self._codec.section}, trust)
 
     def _stage(self, place: Path) -> str:
-        pack = self._load(place, self._trust)
+        named = named_in(place)
+        if named is None or self.holds(wire_digest(named[1])):
+            return self._take(place)
+        with self.ledger.arriving(named[0], named[1][:16]):
+            return self._take(place)
+
+    def _take(self, place: Path) -> str:
+        with self.ledger.working("verify"):
+            pack = self._load(place, self._trust)
         digest = pack.prompt.digest
         if digest not in self._own and digest not in self._arrived:
-            self._warm_and_stage(pack)
+            self.ledger.note(pack.prompt.task, digest[:16], "verified")
+            with self.ledger.working("warm"):
+                self._warm_and_stage(pack)
             try:
-                self.shelf.put(place, digest)
+                with self.ledger.working("store"):
+                    self.shelf.put(place, digest)
             except SplitcodecError:
                 self._codec.prompts.retire(digest)
                 raise
             self._arrived.append(digest)
-            log.info("prompt %s of task %s is staged", digest[:16], pack.prompt.task)
         if self._trust is not None:
             self._trust.remember(pack.signer)
         self._show()
@@ -174,9 +188,9 @@ class EdgePrompts:
         codec = wire_digest(self._codec.codec_digest)
         live = self._codec.prompts.list()
         active = {(codec, one.task): wire_digest(one.digest) for one in live if one.active}
-        self.shelf.save_active({**active, (codec, task): digest})
-        before = self._codec.prompts.activate(row.digest)
-        log.info("prompt %s is active for task %s", digest.hex(), task)
+        with self.ledger.working("switch"):
+            self.shelf.save_active({**active, (codec, task): digest})
+            before = self._codec.prompts.activate(row.digest)
         self._forget_the_oldest()
         self._show()
         return before
@@ -206,15 +220,18 @@ class EdgePrompts:
             self._forget(row)
 
     def _forget(self, row: PromptStatus) -> None:
-        self._codec.prompts.retire(row.digest)
         self._arrived.remove(row.digest)
+        self.ledger.note(row.task, row.digest[:16], "draining")
+        self._codec.prompts.retire(row.digest)
         self.shelf.remove(row.digest)
-        self._metrics.prompt_info.remove(row.task, row.digest[:16])
-        log.info("prompt %s of task %s is retired", row.digest[:16], row.task)
+
+    def _gone(self, prompt: Prompt) -> None:
+        """The last frame that held a retired prompt is coded; in whatever thread that was."""
+        self.ledger.note(prompt.task, prompt.digest[:16], "retired")
 
     def _find(self, digest: bytes) -> PromptStatus | None:
         rows = self._codec.prompts.list()
-        return next((row for row in rows if wire_digest(row.digest) == digest), None)
+        return next((row for row in rows if wire_digest(row.digest) == digest and not row.retiring), None)
 
     def _held(self, digest: bytes) -> PromptStatus:
         row = self._find(digest)
@@ -232,7 +249,8 @@ class EdgePrompts:
         for gone in set(self._codec.inputs) - {row.digest for row in rows}:
             del self._codec.inputs[gone]
         for row in rows:
-            self._metrics.prompt_info.labels(row.task, row.digest[:16]).set(1)
+            if not row.retiring:
+                self.ledger.note(row.task, row.digest[:16], "active" if row.active else "warm")
             points = self._codec.inputs[row.digest].points
             if row.active:
                 self.points[row.task] = points

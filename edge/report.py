@@ -126,6 +126,7 @@ class FrameStatus:
 class PromptReport:
     """One live prompt: what it does, and the rates a frame may ask for.
 
+    state: warm, active or draining (retired, but frames in work hold it); leases: such frames;
     network_height, network_width: pixels of its largest canvas; a frame's own is in its report.
     """
 
@@ -133,6 +134,8 @@ class PromptReport:
     prompt_digest: str
     codec_digest: str
     active: bool
+    state: str
+    leases: int
     max_rate: float
     default_rate: float
     network_height: int

@@ -31,8 +31,8 @@ class ServiceMetrics:
         self.build_info.labels(service, __version__).set(1)
         self.prompt_info = Gauge(
             "splitcodec_prompt_info",
-            "1 for each prompt this process holds",
-            ("task", "digest"),
+            "1 for each prompt held here, in use or not, and for the last that are retired or failed",
+            ("task", "digest", "state"),
             registry=registry,
         )
         self.prompt_swaps = Counter(
@@ -42,6 +42,16 @@ class ServiceMetrics:
             registry=registry,
         )
         start_at_zero(self.prompt_swaps, ["ok"])
+        self.prompt_stage = Histogram(
+            "splitcodec_prompt_stage_seconds",
+            "Time of one stage of a prompt's change; stage is fetch, verify, warm, store or switch",
+            ("stage",),
+            buckets=STAGE_BUCKETS_S,
+            registry=registry,
+        )
+        self.prompt_leases = Gauge(
+            "splitcodec_prompt_leases", "Frames in work that hold a prompt", registry=registry
+        )
         self.access_refused = Counter(
             "splitcodec_access_refused_total",
             "Calls that were refused for their token or certificate, by error class",

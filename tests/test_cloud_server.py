@@ -100,7 +100,8 @@ async def test_metrics_are_served_in_base_units_with_closed_labels(tmp_path: Pat
         with pytest.raises(grpc.aio.AioRpcError):
             await cloud.ingest.Infer(infer_request(3, text="forged"), timeout=PATIENCE_S)
         after = await scrape(cloud.server.metrics_port)
-    assert before[f"splitcodec_prompt_info[('digest', '{PROMPT.hex()}'), ('task', 'detect')]"] == 1
+    labels = f"('digest', '{PROMPT.hex()}'), ('state', 'active'), ('task', 'detect')"
+    assert before[f"splitcodec_prompt_info[{labels}]"] == 1
     expected = {
         "splitcodec_cloud_frames_total[('outcome', 'stored'), ('task', 'detect')]": 2,
         "splitcodec_cloud_frames_total[('outcome', 'repeated'), ('task', 'detect')]": 1,

@@ -119,6 +119,8 @@ async def test_prompts_are_listed(rig: EdgeRig, codec: Codec) -> None:
         "prompt_digest": codec.prompts.list()[0].digest[:16],
         "codec_digest": codec.codec_digest[:16],
         "active": True,
+        "state": "active",
+        "leases": 0,
         "max_rate": 2.0,
         "default_rate": 1.0,
         "network_height": 64,
@@ -163,7 +165,7 @@ async def test_metrics_count_what_happened(rig: EdgeRig) -> None:
     assert bytes_per_pixel == pytest.approx(body["bpp"] / 8)
     for stage in ("decode", "head", "hyper", "context", "entropy", "send"):
         assert found["splitcodec_edge_stage_seconds_count", (("stage", stage),)] == 1
-    prompt = (("digest", body["prompt_digest"]), ("task", "detect"))
+    prompt = (("digest", body["prompt_digest"]), ("state", "active"), ("task", "detect"))
     assert found["splitcodec_prompt_info", prompt] == 1
 
 

@@ -79,7 +79,10 @@ class FrameTicket:
 
 @dataclass(frozen=True)
 class EdgePrompt:
-    """One live prompt of an edge, and the rates a frame may ask for: 0 (fewest bytes) to max_rate."""
+    """One live prompt of an edge, and the rates a frame may ask for: 0 (fewest bytes) to max_rate.
+
+    state: warm, active or draining (retired, but frames in work hold it); leases: such frames.
+    """
 
     task: str
     prompt_digest: str
@@ -90,6 +93,8 @@ class EdgePrompt:
     network_height: int
     network_width: int
     labels: tuple[str, ...]
+    state: str = ""
+    leases: int = 0
 
 
 @dataclass(frozen=True)

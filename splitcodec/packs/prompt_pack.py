@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from splitcodec.durable import write_durably
-from splitcodec.errors import InvalidManifest, PackMismatch, PackNotFound, UnsafePack
+from splitcodec.errors import InvalidManifest, PackError, PackMismatch, PackNotFound, UnsafePack
 from splitcodec.packs.check import check_tail
 from splitcodec.packs.digest import prompt_digest
 from splitcodec.packs.files import ZipFiles, read_verified
@@ -114,6 +114,15 @@ def load_prompt_pack(
         schema=codec.prompt_schema,
     )
     return PromptPack(manifest, prompt, tail, files.signer)
+
+
+def named_in(place: Path) -> tuple[str, str] | None:
+    """Task and prompt digest (hex) that a prompt pack claims, unverified; None where it has no manifest."""
+    try:
+        manifest = parse_prompt_manifest(ZipFiles(place).read(MANIFEST_FILE), place.name)
+    except (PackError, OSError):
+        return None
+    return manifest.task, manifest.section.prompt.digest
 
 
 def cut_prompt_pack(pack: Pack, task: str) -> bytes:

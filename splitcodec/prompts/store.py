@@ -21,12 +21,16 @@ Warm = Callable[[Prompt], None]
 
 @dataclass(frozen=True)
 class PromptStatus:
-    """One live prompt: its task and digest (hex), whether its task uses it, and how many leases are out."""
+    """One live prompt: its task and digest (hex), whether its task uses it, and how many leases are out.
+
+    retiring: it goes with its last lease.
+    """
 
     task: str
     digest: str
     active: bool
     leases: int
+    retiring: bool = False
 
 
 @dataclass
@@ -44,6 +48,7 @@ class PromptStore:
         self._lock = Lock()
         self._entries: dict[bytes, _HeldPrompt] = {}
         self._active: dict[str, bytes] = {}
+        self.on_gone: Callable[[Prompt], None] | None = None  # for a retired prompt without a lease
         for prompt in prompts:
             self.stage(prompt)
             self.activate(prompt.digest)
@@ -94,7 +99,8 @@ class PromptStore:
                     f"prompt {digest} is active for {entry.prompt.task}; activate another one first"
                 )
             entry.retiring = True
-            self._drop_if_idle(key, entry)
+            gone = self._drop_if_idle(key, entry)
+        self._tell(gone)
 
     @contextmanager
     def lease(self, task: str) -> Iterator[Prompt]:
@@ -132,11 +138,18 @@ class PromptStore:
         finally:
             with self._lock:
                 entry.leases -= 1
-                self._drop_if_idle(key, entry)
+                gone = self._drop_if_idle(key, entry)
+            self._tell(gone)
 
-    def _drop_if_idle(self, key: bytes, entry: _HeldPrompt) -> None:
+    def _drop_if_idle(self, key: bytes, entry: _HeldPrompt) -> Prompt | None:
         if entry.retiring and entry.leases == 0 and self._entries.get(key) is entry:
             del self._entries[key]
+            return entry.prompt
+        return None
+
+    def _tell(self, gone: Prompt | None) -> None:
+        if gone is not None and self.on_gone is not None:
+            self.on_gone(gone)
 
     def tasks(self) -> tuple[str, ...]:
         """Tasks with an active prompt, sorted."""
@@ -147,7 +160,13 @@ class PromptStore:
         """Every live prompt, sorted by task and digest."""
         with self._lock:
             rows = [
-                PromptStatus(e.prompt.task, e.prompt.digest, self._active.get(e.prompt.task) == key, e.leases)
+                PromptStatus(
+                    e.prompt.task,
+                    e.prompt.digest,
+                    self._active.get(e.prompt.task) == key,
+                    e.leases,
+                    e.retiring,
+                )
                 for key, e in self._entries.items()
             ]
         return tuple(sorted(rows, key=lambda row: (row.task, row.digest)))

@@ -37,10 +37,26 @@ class Prompt(_message.Message):
     def __init__(self, task: _Optional[str] = ..., pack: _Optional[str] = ..., codec_digest: _Optional[bytes] = ..., prompt_digest: _Optional[bytes] = ..., rate_points: _Optional[int] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., active: _Optional[bool] = ..., published: _Optional[bool] = ...) -> None: ...
 
 class ListPromptsResponse(_message.Message):
-    __slots__ = ("prompts",)
+    __slots__ = ("prompts", "records")
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
     prompts: _containers.RepeatedCompositeFieldContainer[Prompt]
-    def __init__(self, prompts: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ...) -> None: ...
+    records: _containers.RepeatedCompositeFieldContainer[PromptRecord]
+    def __init__(self, prompts: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ..., records: _Optional[_Iterable[_Union[PromptRecord, _Mapping]]] = ...) -> None: ...
+
+class PromptRecord(_message.Message):
+    __slots__ = ("task", "prompt_digest", "state", "since_unix_nanos", "reason")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_UNIX_NANOS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    prompt_digest: bytes
+    state: str
+    since_unix_nanos: int
+    reason: str
+    def __init__(self, task: _Optional[str] = ..., prompt_digest: _Optional[bytes] = ..., state: _Optional[str] = ..., since_unix_nanos: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class PublishPromptHeader(_message.Message):
     __slots__ = ("size", "sha256", "activate")
