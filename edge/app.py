@@ -15,6 +15,7 @@ from edge.docs_page import docs_routes
 from edge.frame_json import FrameJson
 from edge.page_routes import list_routes, page_routes
 from edge.pipeline import EdgePipeline
+from edge.posts import KEY_PATTERN, post_of
 from edge.prompt_routes import camera_routes, prompt_routes
 from edge.report import FrameStatus, Readiness
 from splitcodec import __version__
@@ -37,6 +38,13 @@ Wait = Annotated[
     Query(
         description="seconds to wait for the result; 0 or false: answer 202 as soon as the frame is on disk; "
         "true, the default: deadline_s"
+    ),
+]
+Key = Annotated[
+    str | None,
+    Header(
+        pattern=KEY_PATTERN,
+        description="a POST that is repeated with its key and picture is the same frame",
     ),
 ]
 
@@ -70,6 +78,7 @@ def _frames(pipeline: EdgePipeline) -> APIRouter:
         rate: Rate = None,
         wait: Wait = True,
         prefer: Annotated[str, Header(description="respond-async is wait=0")] = "",
+        idempotency_key: Key = None,
     ) -> Response:
         """Encode one picture (the raw bytes of its file), run the task in the cloud, return the result (200).
 
@@ -84,8 +93,11 @@ def _frames(pipeline: EdgePipeline) -> APIRouter:
             )
             kind = request.headers.get("content-type")
             wait_s = 0.0 if "respond-async" in prefer.lower() else _seconds(wait)
-            outcome = await pipeline.process(order, picture, kind, wait_s=wait_s)
-            if isinstance(outcome, FrameStatus):
+            post = None if idempotency_key is None else post_of(idempotency_key, picture, camera, task, rate)
+            outcome = await pipeline.process(order, picture, kind, wait_s=wait_s, post=post)
+            if post is not None and post.repeated:
+                counted.outcome = "repeated"
+            elif isinstance(outcome, FrameStatus):
                 counted.outcome = "spooled"
         # As JSON at once: the framework would check its own answer again first.
         body = written.dump(outcome)

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from edge.posts import Post
 from edge.spool_types import Lane
 from edge.uplink import CloudAnswer, OutgoingFrame, Refused
 
@@ -27,6 +28,7 @@ class Entry:
     may_leave: bool  # False: only once it is on disk
     awaited: bool = False
     on_disk: bool = False
+    post: Post | None = None  # the request of its key, if it has one
 
     def postpone(self, why: str) -> None:
         """Waiting is in vain."""
@@ -137,6 +139,12 @@ class CameraLane:
         self.more = True
         if self.ready and seq < self.ready[-1].seq:
             self.ready.clear()
+
+    def put_back(self, entry: Entry) -> None:
+        """Send a frame for whom somebody waits and that the disk has just refused."""
+        entry.may_leave = entry.awaited = True
+        self.entries[entry.frame.seq] = entry
+        self.entries = dict(sorted(self.entries.items()))
 
     def fall_back(self) -> None:
         """Frames that are on disk leave the memory, unless they are on the stream."""

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from edge.delivery import Delivery
 from edge.metrics import EdgeMetrics
 from edge.outbox import Outbox
+from edge.posts import Posts
 from edge.rate_control import RateControl
 from edge.replies import Replies
+from edge.sending import Sender
 from edge.settings import EdgeSettings
 from edge.spool import Spool
 from edge.spool_log import SpoolLog
@@ -29,6 +31,8 @@ class Links:
     replies: Replies
     rates: RateControl
     delivery: Delivery
+    sender: Sender
+    posts: Posts
 
 
 @asynccontextmanager
@@ -51,7 +55,7 @@ async def open_links(
         rates = RateControl(settings, points, max_rate, metrics, outbox.backlog_bytes)
         replies = Replies(outbox, metrics, settings.refusal_patience_s)
         delivery = Delivery(uplink, outbox, replies, rates, metrics, settings.deadline_s)
-        links = Links(uplink, outbox, replies, rates, delivery)
+        links = Links(uplink, outbox, replies, rates, delivery, Sender(outbox), await _known_posts(spool))
         delivery.start()
         try:
             yield links
@@ -59,6 +63,14 @@ async def open_links(
             await delivery.stop()
     finally:
         await spool.stop()
+
+
+async def _known_posts(spool: SpoolLog) -> Posts:
+    """With the keys that were kept; none where the disk does not tell them."""
+    try:
+        return Posts(await spool.run(lambda opened: opened.posts()))
+    except SpoolUnavailable:
+        return Posts()
 
 
 async def _keep_numbers_apart(spool: SpoolLog, state: EdgeState) -> None:

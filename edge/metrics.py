@@ -40,7 +40,7 @@ class EdgeMetrics(ServiceMetrics):
 
     `camera` has at most SPLITCODEC_EDGE_MAX_CAMERAS values, and is empty for frames of those that are not
     served; `task` those of the pack; `outcome` is ok,
-    spooled or an error class; `stage` is decode, a stage of the encoder, or send.
+    spooled, repeated or an error class; `stage` is decode, a stage of the encoder, or send.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -72,7 +72,7 @@ class EdgeMetrics(ServiceMetrics):
     def _add_frames(self, registry: CollectorRegistry) -> None:
         self.frames = Counter(
             "splitcodec_edge_frames_total",
-            "Frames posted, by camera and task; outcome is ok, spooled or the class of the error",
+            "Frames posted, by camera and task; outcome is ok, spooled, repeated or the class of the error",
             ("camera", "task", "outcome"),
             registry=registry,
         )

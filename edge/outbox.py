@@ -1,8 +1,7 @@
 """What this edge still owes the cloud: frames in memory that somebody waits for, and frames on disk.
 
-Frames of a camera leave in the order of their seq, whichever place they are in. Between cameras, one whose
-frames are fresh goes first, and every fourth place is left to those with a backlog, so neither starves the
-other. Belongs to one event loop.
+Frames of a camera leave in the order of their seq, whichever place they are in; between cameras,
+`edge.turns` decides. Belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -13,9 +12,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from edge.lane import CameraLane, Entry, UnderWay
+from edge.posts import Post
 from edge.spool import Spool
 from edge.spool_log import SpoolLog
 from edge.spool_types import Fate, Lane
+from edge.turns import Turns
 from edge.uplink import CloudAnswer, OutgoingFrame
 from edge.waiting import wait_set
 from splitcodec.errors import SpoolUnavailable
@@ -23,8 +24,6 @@ from splitcodec.errors import SpoolUnavailable
 log = logging.getLogger(__name__)
 
 READ_AHEAD: Final = 8  # frames of a camera in memory at once, besides those on the stream
-BACKLOG_TURN: Final = 4  # every so many-th frame comes from a backlog, if there is one
-FRESH_S: Final = 2.0  # a camera with fresh frames keeps places on the stream free this long
 RETRY_S: Final = 1.0  # pause before the disk is asked again
 
 
@@ -40,9 +39,8 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._away: asyncio.Future[str] = self._loop.create_future()
-        self._turns = 0
+        self._turns = Turns()
         self._under_way_bytes = 0  # from disk
-        self._fresh_at = -FRESH_S
         self._progress_at = 0.0
         self._backlog_known = False
         self._undone: list[Callable[[Spool], object]] = []
@@ -50,10 +48,10 @@ class Outbox:
 
     # --- for the pipeline
 
-    def add(self, frame: OutgoingFrame, *, wait: bool) -> Entry:
+    def add(self, frame: OutgoingFrame, *, wait: bool, post: Post | None = None) -> Entry:
         """Take a new frame, in the order of seq. Unless `wait`, it leaves only once `keep` is done."""
         answer: asyncio.Future[CloudAnswer] = self._loop.create_future()
-        entry = Entry(frame, answer, self._loop.create_future(), may_leave=wait, awaited=wait)
+        entry = Entry(frame, answer, self._loop.create_future(), may_leave=wait, awaited=wait, post=post)
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # none goes unread
         self.lane((frame.device, frame.camera)).entries[frame.seq] = entry
         self._changed.set()
@@ -74,20 +72,23 @@ class Outbox:
         return f"the cloud did not answer within {timeout_s} s"
 
     async def keep(self, entry: Entry) -> None:
-        """Returns once the frame is on disk. SpoolFull, SpoolUnavailable: it is not, and is forgotten."""
+        """Returns once the frame is on disk; one that is awaited stays in memory too.
+
+        SpoolFull, SpoolUnavailable: it is not on disk, and is forgotten.
+        """
         lane, seq = self.lane((entry.frame.device, entry.frame.camera)), entry.frame.seq
         entry.on_disk = True
-        stays = not self.why_away and not lane.backlogged and lane.unsent() <= READ_AHEAD
+        stays = not lane.backlogged and lane.unsent() <= READ_AHEAD and (entry.awaited or not self.why_away)
         handed_out = stays or seq in lane.under_way
         try:
-            await self.spool.run(lambda spool: spool.put(entry.frame, lane.worth, handed_out=handed_out))
+            await self.spool.run(lambda spool: spool.put(entry.frame, lane.worth, handed_out, entry.post))
         except BaseException as error:
             self.forget(entry)
             if isinstance(error, asyncio.CancelledError):
                 lane.came_to_disk(seq)
             raise
         if lane.entries.get(seq) is entry and seq not in lane.under_way:
-            if stays and not self.why_away and not lane.backlogged:
+            if stays and (entry.awaited or not (self.why_away or lane.backlogged)):
                 entry.may_leave = True
             else:
                 del lane.entries[seq]
@@ -163,9 +164,10 @@ class Outbox:
         under way from here on."""
         while True:
             self._changed.clear()
-            lane = self._choose(places)
+            lane = self._turns.choose(self.lanes.values(), places, self._loop.time())
             if lane is None:
-                await wait_set(self._changed, self._until_something())
+                pause = self._turns.until_something(self.lanes.values(), self._loop.time())
+                await wait_set(self._changed, pause)
             elif lane.must_read:
                 await self._read(lane)
             elif (chosen := lane.next()) is not None:
@@ -247,37 +249,6 @@ class Outbox:
         finally:
             lane.reading = False
 
-    def _choose(self, places: int) -> CameraLane | None:
-        """The lane whose frame goes next; None if there is none, or no place."""
-        now = self._loop.time()
-        under_way = [one for lane in self.lanes.values() for one in lane.under_way.values()]
-        if len(under_way) >= places:
-            return None
-        fresh: list[CameraLane] = []
-        backlog: list[CameraLane] = []
-        for lane in self.lanes.values():
-            if lane.is_held(now):
-                continue
-            if lane.must_read or isinstance(chosen := lane.next(), OutgoingFrame):
-                backlog.append(lane)
-            elif chosen is not None:
-                fresh.append(lane)
-        if fresh:
-            self._fresh_at = now
-        room = places if now - self._fresh_at > FRESH_S else max(1, places // BACKLOG_TURN)
-        if sum(one.from_disk for one in under_way) >= room:
-            backlog = []
-        turn = fresh if fresh and (not backlog or self._turns % BACKLOG_TURN) else backlog
-        return min(turn, key=lambda lane: lane.turn, default=None)
-
-    def _until_something(self) -> float | None:
-        """Seconds until a lane may go on by itself; None if none will."""
-        now = self._loop.time()
-        held = [lane.held_until - now for lane in self.lanes.values() if lane.is_held(now)]
-        if any(lane.backlogged for lane in self.lanes.values()):
-            held.append(FRESH_S)
-        return min(held, default=None)
-
     def _send(self, lane: CameraLane, chosen: Entry | OutgoingFrame) -> OutgoingFrame:
         from_disk = isinstance(chosen, OutgoingFrame)
         frame = chosen if isinstance(chosen, OutgoingFrame) else chosen.frame
@@ -285,8 +256,8 @@ class Outbox:
             lane.ready.popleft()
         if not any(one.under_way for one in self.lanes.values()):
             self._progress_at = self._loop.time()
-        self._turns += 1
-        lane.turn, lane.sent_up_to = self._turns, frame.seq
+        self._turns.take(lane)
+        lane.sent_up_to = frame.seq
         lane.under_way[frame.seq] = UnderWay(frame, self._loop.time(), from_disk)
         if from_disk:
             self._under_way_bytes += len(frame.bitstream)

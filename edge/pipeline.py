@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from edge.links import Links, open_links
 from edge.metrics import EdgeMetrics
 from edge.orders import FrameOrder, Orders
 from edge.places import Places
+from edge.posts import Post
 from edge.prompts import EdgePrompts
 from edge.report import CloudReport, FrameReport, FrameStatus, FrameSummary, Readiness, SpoolReport, Timings
 from edge.reporting import CodedFrame, frame_id, late_report, split_frame_id, waited_report
@@ -104,32 +105,41 @@ class EdgePipeline:
             self.metrics.frames.labels(camera, order.task, outcome).inc()
 
     async def process(
-        self, order: FrameOrder, picture: bytes, content_type: str | None, *, wait_s: float | None = None
+        self,
+        order: FrameOrder,
+        picture: bytes,
+        content_type: str | None,
+        *,
+        wait_s: float | None = None,
+        post: Post | None = None,
     ) -> FrameReport | FrameStatus:
         """Encode a picture file and send it: its report, or, where there is none within wait_s seconds, the
-        state of a frame that is safe on disk. wait_s: by default deadline_s; 0 waits for the disk alone.
+        state of a frame that is safe on disk. wait_s: by default deadline_s; 0 waits for the disk alone;
+        post: the same frame if its key was given before.
 
-        QueueFull: no place is free; FrameError, CloudRefused; SpoolFull, SpoolUnavailable: there is no
-        answer, and the frame was not kept.
+        QueueFull: no place is free; FrameError, CloudRefused, FrameConflict (the key); SpoolFull,
+        SpoolUnavailable: there is no answer, and the frame was not kept.
         """
         with self._places.take():
             patience = self.settings.deadline_s if wait_s is None else wait_s
-            return await self._process(order, picture, content_type, patience)
+
+            def make() -> Awaitable[FrameReport | FrameStatus]:
+                return self._process(order, picture, content_type, patience, post)
+
+            return await (make() if post is None else self._links.posts.once(post, make, self.find))
 
     async def _process(
-        self, order: FrameOrder, picture: bytes, content_type: str | None, wait_s: float
+        self,
+        order: FrameOrder,
+        picture: bytes,
+        content_type: str | None,
+        wait_s: float,
+        post: Post | None,
     ) -> FrameReport | FrameStatus:
         started = time.perf_counter()
         coded = await self._coder.code(order, picture, content_type, self._is_looked_at)
         sent = time.perf_counter()
-        entry = self._outbox.add(coded.frame, wait=wait_s > 0)
-        try:
-            said = await self._outbox.wait(entry, wait_s) if wait_s > 0 else "as asked for"
-            if isinstance(said, str):
-                await self._outbox.keep(entry)
-        except BaseException:
-            self._outbox.forget(entry)
-            raise
+        said = await self._links.sender.send(coded.frame, wait_s, post)
         self._observe(coded, len(picture))
         self._frames.add_picture(frame_id(order.camera, coded.frame.seq), picture, coded.jpeg_bytes)
         if isinstance(said, str):

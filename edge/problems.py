@@ -58,6 +58,11 @@ PROBLEMS: Final[dict[type[errors.SplitcodecError], Problem]] = {
         "Changed meanwhile",
         "Look at what is there now, and ask again with its ETag if it is still meant.",
     ),
+    errors.FrameConflict: Problem(
+        422,
+        "Key of another frame",
+        "Make a new Idempotency-Key for every picture.",
+    ),
     errors.ResultNotFound: Problem(
         404, "No such frame", "Use the id of a recent answer; the cloud keeps older results."
     ),

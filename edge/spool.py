@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from edge import spool_policy
+from edge import posts, spool_fates, spool_policy
 from edge.metrics import EdgeMetrics
 from edge.spool_file import (
     FRAME_COLUMNS,
@@ -38,8 +38,6 @@ from splitcodec.errors import SpoolFull, SpoolUnavailable
 
 log = logging.getLogger(__name__)
 ROW_BYTES: Final = 512  # of the file, besides the bitstream
-KEPT_FATES: Final = 10_000
-KEPT_QUARANTINED: Final = 256  # bitstreams of quarantined frames, for whoever looks into them
 REOPEN_S: Final = 5.0
 
 
@@ -110,8 +108,11 @@ class Spool:
         rows = self._execute("SELECT device, camera, MAX(seq) FROM frames GROUP BY device, camera")
         return {(device, camera): seq for device, camera, seq in rows}
 
-    def put(self, frame: OutgoingFrame, worth: int = 0, handed_out: bool = False) -> None:
-        """Keep a frame. worth: detections in the camera's last known result; handed_out: it is being sent.
+    def put(
+        self, frame: OutgoingFrame, worth: int = 0, handed_out: bool = False, post: posts.Post | None = None
+    ) -> None:
+        """Keep a frame. worth: detections in the camera's last known result; handed_out: it is being sent;
+        post: what asked for it under a key, which is kept with it.
 
         SpoolFull: no room, and the policy makes none.
         """
@@ -126,6 +127,8 @@ class Spool:
                 *(checksum(frame), frame.bitstream, self.now(), worth, len(frame.bitstream)),
             ),
         )
+        if post is not None:
+            posts.remember(self._open(), post, frame)
 
     def take(self, lane: Lane, after: int, limit: int) -> list[OutgoingFrame]:
         """The next frames of a lane beyond seq `after`, in order; the limits no longer touch these.
@@ -163,20 +166,8 @@ class Spool:
 
     def quarantine(self, lane: Lane, seq: int, reason: str, detail: str) -> None:
         """A frame that will never be sent again: kept aside for a while. reason: damaged or refused."""
-        place = "WHERE device = ? AND camera = ? AND seq = ?"
-        fate = self._execute(
-            "INSERT INTO fates (device, camera, seq, state, reason) "
-            f"SELECT device, camera, seq, 'quarantined', ? FROM frames {place}",
-            (detail, *lane, seq),
-        )
-        if fate.rowcount != 1:  # dropped by a limit, or acknowledged, meanwhile
-            return
-        self._execute(
-            f"INSERT INTO remains SELECT ?, bitstream FROM frames {place}", (fate.lastrowid, *lane, seq)
-        )
-        self.settle(lane, [seq])
-        self._execute("DELETE FROM remains WHERE fate <= ?", ((fate.lastrowid or 0) - KEPT_QUARANTINED,))
-        self._trim_fates()
+        if not spool_fates.set_aside(self._open(), lane, seq, detail):
+            return  # dropped by a limit, or acknowledged, meanwhile
         self._lost["quarantined", reason] += 1
 
     def rewind(self) -> None:
@@ -189,20 +180,20 @@ class Spool:
         oldest = self.now() - self.limits.max_age_s
         self._drop("age", spool_policy.expired(self._open(), oldest, self._is_handed_out))
 
+    def posts(self) -> list[tuple[str, bytes, str]]:
+        """The keys of posts that are kept here; see edge.posts."""
+        return posts.remembered(self._open())
+
     def find(self, camera: str, seq: int) -> Fate | None:
         """What is known of a frame; None if it was acknowledged, forgotten or never here."""
-        row = self._execute(
-            "SELECT device, 'spooled', '' FROM frames WHERE camera = ? AND seq = ? UNION ALL "
-            "SELECT device, state, reason FROM fates WHERE camera = ? AND seq = ? LIMIT 1",
-            (camera, seq, camera, seq),
-        ).fetchone()
-        return None if row is None else Fate(*row)
+        return spool_fates.find(self._open(), camera, seq)
 
     def _make_room(self, need: int) -> None:
         limit = min(self.limits.max_bytes, self._used() + disk_free(self._path.parent, self._open()))
         if self._used() + need <= limit:
             return
         self._execute("DELETE FROM remains")
+        posts.forget_settled(self._open())
         if need < self.limits.max_bytes:
             for reason, victims in spool_policy.passes(self._open(), self.limits, self._is_handed_out):
                 if self._used() + need <= limit:
@@ -215,17 +206,8 @@ class Spool:
             )
 
     def _drop(self, reason: str, victims: Sequence[Victim]) -> None:
-        connection = self._open()
-        connection.executemany("DELETE FROM frames WHERE id = ?", [(one.row,) for one in victims])
-        connection.executemany(
-            "INSERT INTO fates (device, camera, seq, state, reason) VALUES (?, ?, ?, 'dropped', ?)",
-            [(one.device, one.camera, one.seq, reason) for one in victims[-KEPT_FATES:]],
-        )
-        self._trim_fates()
+        spool_fates.drop(self._open(), reason, victims)
         self._lost["dropped", reason] += len(victims)
-
-    def _trim_fates(self) -> None:
-        self._execute("DELETE FROM fates WHERE id <= (SELECT MAX(id) FROM fates) - ?", (KEPT_FATES,))
 
     def _hand_out(self, lane: Lane, seq: int) -> None:
         self._handed_out[lane] = max(seq, self._handed_out.get(lane, -1))

@@ -67,6 +67,17 @@ END;
 PRAGMA user_version = 1;
 COMMIT;
 """
+ADDED: Final = """
+CREATE TABLE IF NOT EXISTS posts (  -- keys under which clients may repeat a request
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    digest BLOB NOT NULL,
+    device TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    seq INTEGER NOT NULL
+);
+"""
+"""Tables that came later; an edge of before leaves them alone."""
 FRAME_COLUMNS: Final = "device, camera, seq, task, captured, crc, bitstream"
 
 
@@ -116,6 +127,7 @@ def open_file(path: Path) -> sqlite3.Connection:
             connection.executescript(SCHEMA)
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"schema version {version}, this edge writes {SCHEMA_VERSION}")
+        connection.executescript(ADDED)
     except BaseException:
         connection.close()
         raise

@@ -47,7 +47,7 @@ SplitcodecError
 |   `-- NotPermitted             the token lacks the scope or is for another device
 |-- RequestError               a request to a service that it cannot serve as asked
 |   |-- InvalidRequest           a field is missing, malformed or out of range
-|   |-- FrameConflict            another frame already has this device, camera and seq
+|   |-- FrameConflict            another frame already has this name or idempotency key
 |   |-- StateChanged             somebody else changed it since the caller looked
 |   |-- ClientGone               the client went away before its request was whole
 |   |-- ResultRetired            the frame was settled and its result deleted since
@@ -264,7 +264,7 @@ class StateChanged(RequestError):
 
 
 class FrameConflict(RequestError):
-    """Another frame already has this key; the device reused a seq and must number its frames upwards."""
+    """Another frame already has this name or key; devices must number upwards, clients make new keys."""
 
 
 class ClientGone(RequestError):

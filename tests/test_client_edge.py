@@ -225,18 +225,48 @@ async def test_a_frame_is_posted_again_only_where_the_edge_did_not_take_it() -> 
     assert [method for method, *_ in script.asked] == ["POST", "POST"]
 
 
-async def test_a_post_whose_connection_broke_is_not_repeated() -> None:
-    script = Script([Said(200)], hold=asyncio.Event())
+async def broken_post(retry: Retry) -> tuple[Script, str]:
+    """A picture posted over a link that breaks before the answer: what was asked, and what came of it."""
+    script = Script([Said(500, b"oops")], hold=asyncio.Event())
     async with serving(script) as url:
         with fault_proxy(url.removeprefix("http://")) as link:
-            async with AsyncEdgeClient(f"http://{link.address}", retry=QUICK) as client:
+            async with AsyncEdgeClient(f"http://{link.address}", retry=retry) as client:
                 post = asyncio.ensure_future(client.detect(picture()))
                 await until(lambda: script.asked)
                 link.cut()
-                with pytest.raises(EdgeUnavailable, match="may have taken the frame"):
+                script.hold.set()  # type: ignore[union-attr]
+                with pytest.raises((EdgeUnavailable, EdgeRefused)) as raised:
                     await post
-        script.hold.set()  # type: ignore[union-attr]
+    return script, str(raised.value)
+
+
+async def test_a_post_whose_connection_broke_is_repeated_with_its_key() -> None:
+    script, said = await broken_post(QUICK)
+    assert "500" in said
+    first, again = (headers["idempotency-key"] for *_, headers, _ in script.asked)
+    assert first == again
+
+
+async def test_without_retries_there_is_no_key() -> None:
+    script, said = await broken_post(Retry(attempts=1))
+    assert "may have taken the frame" in said
     assert len(script.asked) == 1
+    assert "idempotency-key" not in script.asked[0][2]
+
+
+async def test_a_key_makes_two_calls_one_frame(edge: Edge) -> None:
+    reports = [await edge.client.detect(picture(), key="mine") for _ in range(2)]
+    ticket = await edge.client.submit(picture(), key="other")
+    await edge.rig.cloud.wait_for(frames=2)
+    await until(lambda: _answered(edge, ticket.id))
+    again = await edge.client.submit(picture(), key="other")
+    assert reports[0] == reports[1]
+    assert (again.id, again.may_be_answered) == (ticket.id, True)
+    assert len(edge.rig.cloud.frames) == 2
+
+
+async def _answered(edge: Edge, name: str) -> bool:
+    return isinstance(await edge.client.get(name), answers.FrameReport)
 
 
 async def test_attempts_end_with_the_last_error() -> None:

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from edge.lane import Entry
+from edge.lane import CameraLane, Entry
 from edge.metrics import EdgeMetrics
 from edge.outbox import READ_AHEAD, Outbox
 from edge.replies import Replies
 from edge.spool import Spool
 from edge.spool_log import SpoolLog
 from edge.spool_policy import SpoolLimits
+from edge.turns import Turns
 from edge.uplink import FrameKey, OutgoingFrame, Refused, Reply
 from splitcodec.errors import SpoolFull
 
 PLACES = 16
 
 
+class WatchedTurns(Turns):
+    """Says that no frame may leave."""
+
+    def __init__(self, waits: asyncio.Event) -> None:
+        super().__init__()
+        self._waits = waits
+
+    def until_something(self, lanes: Collection[CameraLane], now: float) -> float | None:
+        self._waits.set()
+        return super().until_something(lanes, now)
+
+
 class WatchedOutbox(Outbox):
-    """Says when `next` has nothing to give and begins to wait."""
+    """Says that it has looked for a frame to send and found none."""
 
     def __init__(self, spool: SpoolLog) -> None:
         super().__init__(spool)
         self.waits = asyncio.Event()
-
-    def _until_something(self) -> float | None:
-        self.waits.set()
-        return super()._until_something()
+        self._turns = WatchedTurns(self.waits)
 
 
 class Bench:

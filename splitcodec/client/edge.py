@@ -12,7 +12,7 @@ from splitcodec.client.answers import CameraPrompt, EdgePrompt, FrameReport, Fra
 from splitcodec.client.credentials import Credentials
 from splitcodec.client.exchange import AsyncExchange
 from splitcodec.client.retry import Retry
-from splitcodec.errors import DeadlineExceeded, EdgeRefused
+from splitcodec.errors import DeadlineExceeded
 from splitcodec.picture import Image
 
 DEADLINE_S: Final = 15.0
@@ -58,10 +58,11 @@ class AsyncEdgeClient:
         *,
         camera: str = "default",
         rate: float | None = None,
+        key: str | None = None,
         deadline_s: float | None = None,
     ) -> FrameReport:
         """`infer` with task `detect`: boxes in `report.detections`, best first."""
-        return await self.infer(image, task=DETECT, camera=camera, rate=rate, deadline_s=deadline_s)
+        return await self.infer(image, task=DETECT, camera=camera, rate=rate, key=key, deadline_s=deadline_s)
 
     async def infer(
         self,
@@ -70,16 +71,18 @@ class AsyncEdgeClient:
         task: str | None = None,
         camera: str = "default",
         rate: float | None = None,
+        key: str | None = None,
         deadline_s: float | None = None,
     ) -> FrameReport:
-        """The answer to one picture; task and rate None take what the camera is set to.
+        """The answer to one picture; task and rate None take what the camera is set to. key: the same picture
+        with the same key is the same frame, whoever posts it; by default a new one, for this call's retries.
 
         Where the edge had to keep the frame because the cloud is away, this waits for its answer;
         DeadlineExceeded then names the frame, which is not lost: `get(id)` has it later.
         """
         seconds = self._deadline_s if deadline_s is None else deadline_s
         end = time.monotonic() + seconds
-        call = edge_calls.post_frame(image, camera, task, rate, wait=True)
+        call = edge_calls.post_frame(image, camera, task, rate, key or self._exchange.retry.key(), wait=True)
         found = await self._exchange.run(call, seconds)
         pause = POLL_S[0]
         while (report := edge_calls.answered(found)) is None:
@@ -92,14 +95,21 @@ class AsyncEdgeClient:
         return report
 
     async def submit(
-        self, image: Image, *, task: str | None = None, camera: str = "default", rate: float | None = None
+        self,
+        image: Image,
+        *,
+        task: str | None = None,
+        camera: str = "default",
+        rate: float | None = None,
+        key: str | None = None,
     ) -> FrameTicket:
-        """Leave a picture with the edge; returns once the frame is on its disk. `get(ticket.id)` follows."""
-        call = edge_calls.post_frame(image, camera, task, rate, wait=False)
+        """Leave a picture with the edge; returns once the frame is on its disk. `get(ticket.id)` follows.
+
+        key: as for `infer`.
+        """
+        call = edge_calls.post_frame(image, camera, task, rate, key or self._exchange.retry.key(), wait=False)
         found = await self._exchange.run(call, self._deadline_s)
-        if isinstance(found, FrameTicket):
-            return found
-        raise EdgeRefused(f"the edge answered frame {found.id} at once, though asked not to wait; update it")
+        return edge_calls.ticket(found)
 
     async def get(self, frame_id: str) -> FrameReport | FrameTicket:
         """A recent frame: its report, or its ticket while it waits for the cloud. ResultNotFound."""

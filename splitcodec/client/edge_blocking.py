@@ -11,7 +11,6 @@ from splitcodec.client.credentials import Credentials
 from splitcodec.client.edge import DEADLINE_S, DETECT, POLL_S, still_waiting
 from splitcodec.client.exchange import BlockingExchange
 from splitcodec.client.retry import Retry
-from splitcodec.errors import EdgeRefused
 from splitcodec.picture import Image
 
 
@@ -52,10 +51,11 @@ class EdgeClient:
         *,
         camera: str = "default",
         rate: float | None = None,
+        key: str | None = None,
         deadline_s: float | None = None,
     ) -> FrameReport:
         """`infer` with task `detect`: boxes in `report.detections`, best first."""
-        return self.infer(image, task=DETECT, camera=camera, rate=rate, deadline_s=deadline_s)
+        return self.infer(image, task=DETECT, camera=camera, rate=rate, key=key, deadline_s=deadline_s)
 
     def infer(
         self,
@@ -64,16 +64,18 @@ class EdgeClient:
         task: str | None = None,
         camera: str = "default",
         rate: float | None = None,
+        key: str | None = None,
         deadline_s: float | None = None,
     ) -> FrameReport:
-        """The answer to one picture; task and rate None take what the camera is set to.
+        """The answer to one picture; task and rate None take what the camera is set to. key: the same picture
+        with the same key is the same frame, whoever posts it; by default a new one, for this call's retries.
 
         Where the edge had to keep the frame because the cloud is away, this waits for its answer;
         DeadlineExceeded then names the frame, which is not lost: `get(id)` has it later.
         """
         seconds = self._deadline_s if deadline_s is None else deadline_s
         end = time.monotonic() + seconds
-        call = edge_calls.post_frame(image, camera, task, rate, wait=True)
+        call = edge_calls.post_frame(image, camera, task, rate, key or self._exchange.retry.key(), wait=True)
         found = self._exchange.run(call, seconds)
         pause = POLL_S[0]
         while (report := edge_calls.answered(found)) is None:
@@ -86,14 +88,21 @@ class EdgeClient:
         return report
 
     def submit(
-        self, image: Image, *, task: str | None = None, camera: str = "default", rate: float | None = None
+        self,
+        image: Image,
+        *,
+        task: str | None = None,
+        camera: str = "default",
+        rate: float | None = None,
+        key: str | None = None,
     ) -> FrameTicket:
-        """Leave a picture with the edge; returns once the frame is on its disk. `get(ticket.id)` follows."""
-        call = edge_calls.post_frame(image, camera, task, rate, wait=False)
+        """Leave a picture with the edge; returns once the frame is on its disk. `get(ticket.id)` follows.
+
+        key: as for `infer`.
+        """
+        call = edge_calls.post_frame(image, camera, task, rate, key or self._exchange.retry.key(), wait=False)
         found = self._exchange.run(call, self._deadline_s)
-        if isinstance(found, FrameTicket):
-            return found
-        raise EdgeRefused(f"the edge answered frame {found.id} at once, though asked not to wait; update it")
+        return edge_calls.ticket(found)
 
     def get(self, frame_id: str) -> FrameReport | FrameTicket:
         """A recent frame: its report, or its ticket while it waits for the cloud. ResultNotFound."""

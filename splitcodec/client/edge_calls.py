@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
@@ -33,16 +33,19 @@ class Call(Generic[T]):
     body: bytes | None = None
     content_type: str | None = None
     repeatable: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def post_frame(
-    image: Image, camera: str, task: str | None, rate: float | None, *, wait: bool
+    image: Image, camera: str, task: str | None, rate: float | None, key: str | None, *, wait: bool
 ) -> Call[FrameReport | FrameTicket]:
-    """A picture in. Errors as for picture_body."""
+    """A picture in; key: what makes a repeat the same frame. Errors as for picture_body."""
     body, content_type = picture_body(image)
     asked = {"camera": camera, "task": task, "rate": rate, "wait": None if wait else "false"}
     params = {name: str(value) for name, value in asked.items() if value is not None}
-    return Call("POST", "/v1/frames", _frame_of, params, body, content_type, repeatable=False)
+    headers = {} if key is None else {"Idempotency-Key": key}
+    repeatable = key is not None
+    return Call("POST", "/v1/frames", _frame_of, params, body, content_type, repeatable, headers)
 
 
 def get_frame(frame_id: str) -> Call[FrameReport | FrameTicket]:
@@ -79,6 +82,13 @@ def answered(found: FrameReport | FrameTicket) -> FrameReport | None:
     if found.may_be_answered:
         return None
     raise CloudRefused(f"frame {found.id} was {found.state}: {found.reason}; see the edge's spool settings")
+
+
+def ticket(found: FrameReport | FrameTicket) -> FrameTicket:
+    """A ticket for a frame that was left; the repeat of a lost answer may find it answered already."""
+    if isinstance(found, FrameTicket):
+        return found
+    return FrameTicket(found.id, found.device, found.camera, found.seq, "sent", "it is answered by now")
 
 
 def _frame_of(_: int, body: bytes) -> FrameReport | FrameTicket:

@@ -169,4 +169,4 @@ class _Parts(TypedDict):
 
 def _parts(call: Call[T]) -> _Parts:
     headers = {} if call.content_type is None else {"Content-Type": call.content_type}
-    return {"params": call.params, "content": call.body, "headers": headers}
+    return {"params": call.params, "content": call.body, "headers": {**headers, **call.headers}}

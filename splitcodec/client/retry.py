@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 
 from tenacity import (
@@ -52,6 +53,10 @@ class Retry:
                 f"first_pause_s is {self.first_pause_s} and longest_pause_s {self.longest_pause_s}; "
                 "both must be above 0, the first not above the longest"
             )
+
+    def key(self) -> str | None:
+        """A new key for a picture that may have to be posted again; None if nothing is tried again."""
+        return uuid.uuid4().hex if self.attempts > 1 else None
 
     def waiting(self, deadline_s: float) -> AsyncRetrying:
         """Attempts for a coroutine; the last one's Passing leaves it."""
