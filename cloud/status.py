@@ -17,7 +17,7 @@ import grpc
 from cloud.metrics import CloudMetrics
 from splitcodec import errors
 from splitcodec.texts import shortened
-from splitcodec.wire.names import ERROR_KEY
+from splitcodec.wire.names import ERROR_KEY, SETTLED, SETTLED_KEY
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,9 @@ def reasons() -> list[str]:
 
 async def end_call(context: Abortable, refusal: CallRefusal) -> NoReturn:
     """End the call with that status."""
-    metadata = ((ERROR_KEY, refusal.error),) if refusal.error else ()
+    metadata: tuple[tuple[str, str], ...] = ((ERROR_KEY, refusal.error),) if refusal.error else ()
+    if refusal.settled:
+        metadata += ((SETTLED_KEY, SETTLED),)
     await context.abort(refusal.code, refusal.message, metadata)
 
 

@@ -3,7 +3,8 @@
 One JSON file, replaced atomically: {"format": 1, "device": NAME, "reserved": {CAMERA: SEQ}}. Numbers are
 reserved in blocks, so the disk is touched once per block; after a restart a camera goes on behind its block.
 It never starts below the clock in milliseconds either: should the file be lost, only a clock that also went
-back can repeat a number. A lock keeps a second edge from using the same folder.
+back can repeat a number. The name is in a file of its own too, written once, so that a damaged or lost file
+does not rename the device. A lock keeps a second edge from using the same folder.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.settings import Name
 from splitcodec.errors import SettingsError
-from splitcodec.wire.names import NAME_CHARACTERS
+from splitcodec.wire.names import NAME_CHARACTERS, NAME_PATTERN
 
 log = logging.getLogger(__name__)
 
 BLOCK: Final = 1024
 """Sequence numbers reserved at once, per camera."""
 _FILE: Final = "state.json"
+_NAME_FILE: Final = "device"
 _LOCK: Final = "lock"
 
 
@@ -64,6 +66,8 @@ class EdgeState:
             if device is not None:
                 self._state.device = device
             self._write()
+            if _read_name(folder / _NAME_FILE) != self._state.device:
+                _replace(folder / _NAME_FILE, self._state.device)
         except OSError as error:
             raise SettingsError(
                 f"state_dir {folder} cannot be used ({error.strerror}); set SPLITCODEC_EDGE_STATE_DIR to a "
@@ -100,13 +104,25 @@ class EdgeState:
         os.close(self._lock)
 
     def _write(self) -> None:
-        path = self._folder / _FILE
-        draft = path.with_suffix(".draft")
-        with draft.open("w", encoding="ascii") as file:
-            file.write(self._state.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        _replace(self._folder / _FILE, self._state.model_dump_json())
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_suffix(".draft")
+    with draft.open("w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _read_name(path: Path) -> str | None:
+    """The device name in that file; None if it is not there, or damaged."""
+    try:
+        name = path.read_text(encoding="ascii")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    return name if re.fullmatch(NAME_PATTERN, name) else None
 
 
 def _lock(path: Path) -> int:
@@ -122,8 +138,9 @@ def _lock(path: Path) -> int:
 
 
 def _load(path: Path) -> _State:
+    name = _read_name(path.with_name(_NAME_FILE))
     if not path.exists():
-        return _State(device=_new_device_name())
+        return _State(device=name or _new_device_name())
     try:
         state = _State.model_validate(json.loads(path.read_bytes()))
         if state.is_sound():
@@ -133,8 +150,9 @@ def _load(path: Path) -> _State:
         reason = str(error).splitlines()[0]
     aside = path.with_suffix(".damaged")
     path.replace(aside)
-    log.error("%s is damaged (%s); moved to %s, this device gets a new name", path, reason, aside)
-    return _State(device=_new_device_name())
+    name = name or _new_device_name()
+    log.error("%s is damaged (%s); moved to %s, this device is %s", path, reason, aside, name)
+    return _State(device=name)
 
 
 def _new_device_name() -> str:

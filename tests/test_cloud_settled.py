@@ -25,7 +25,7 @@ from cloud.ingest import MAX_RESPONSE_BYTES
 from cloud.store import MAX_RESULT_BYTES, Committed, ResultStore
 from splitcodec.errors import ResultRetired, ResultTooLarge
 from splitcodec.wire.integrity import is_intact
-from splitcodec.wire.v1.ingest_pb2 import StreamRequest
+from splitcodec.wire.v1.ingest_pb2 import InferRequest, StreamRequest
 from splitcodec.wire.v1.results_pb2 import ListResultsRequest
 
 LARGE = 2**20  # characters of a label
@@ -195,3 +195,24 @@ def test_a_result_at_the_limit_is_kept_and_one_byte_more_is_not(store: ResultSto
     assert isinstance(refused, ResultTooLarge)
     assert store.look_up(key(1)) == kept.result
     assert seqs(store) == [1]
+
+
+@pytest.mark.parametrize(
+    ("request_", "settled"),
+    [
+        (infer_request(1, task="sing"), True),
+        (infer_request(1, text="forged"), True),
+        (infer_request(2, capture_time_unix_nanos=5), True),
+        (infer_request(1, bitstream=b"not a bitstream"), False),
+        (infer_request(1, bitstream=bitstream("x", prompt=b"stranger")), False),
+    ],
+    ids=["unknown task", "forged", "conflict", "corrupt", "unknown prompt"],
+)
+async def test_a_single_call_says_whether_its_bytes_would_be_refused_for_ever(
+    tmp_path: Path, request_: InferRequest, settled: bool
+) -> None:
+    async with running(tmp_path) as cloud:
+        await cloud.ingest.Infer(infer_request(2), timeout=PATIENCE_S)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await cloud.ingest.Infer(request_, timeout=PATIENCE_S)
+    assert dict(caught.value.trailing_metadata()).get("splitcodec-settled") == ("true" if settled else None)

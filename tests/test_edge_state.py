@@ -124,6 +124,27 @@ def test_a_damaged_file_is_moved_aside_and_reported(
     assert "is damaged" in caplog.text
 
 
+@pytest.mark.parametrize("content", [b"", b"\x00" * 80, None])
+def test_a_damaged_or_lost_file_does_not_rename_the_device(tmp_path: Path, content: bytes | None) -> None:
+    state = EdgeState(tmp_path)
+    state.close()
+    (tmp_path / "state.json").unlink()
+    if content is not None:
+        (tmp_path / "state.json").write_bytes(content)
+    again = EdgeState(tmp_path)
+    again.close()
+    assert again.device == state.device
+
+
+@pytest.mark.parametrize("content", [b"", b"a b", b"\xff"])
+def test_a_damaged_name_file_is_made_anew_from_the_state(tmp_path: Path, content: bytes) -> None:
+    state = EdgeState(tmp_path)
+    state.close()
+    (tmp_path / "device").write_bytes(content)
+    EdgeState(tmp_path).close()
+    assert (tmp_path / "device").read_text() == state.device
+
+
 def test_a_full_disk_costs_no_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
