@@ -32,6 +32,7 @@ METHODS: Final[dict[str, tuple[Scope, ...]]] = {
     "/splitcodec.wire.v1.Prompts/Fetch": _READ,
     "/splitcodec.wire.v1.Prompts/Publish": ("prompts",),
     "/splitcodec.wire.v1.Prompts/Activate": ("prompts",),
+    "/splitcodec.wire.v1.Prompts/Rollback": ("prompts",),
     "/splitcodec.wire.v1.Prompts/Retire": ("prompts",),
 }
 """One of these scopes opens a method."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cloud.draining import Draining, DrainTimer
 from cloud.metrics import CloudMetrics
 from cloud.runner import FrameRunner, PromptHost, ServedPrompt
+from cloud.way_back import Change, earlier_prompt
 from splitcodec.errors import (
     InvalidRequest,
     PromptNotFound,
@@ -35,14 +37,6 @@ log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True)
-class Change:
-    """A prompt after a change, and the digest of the one it replaced: 8 bytes, or none."""
-
-    prompt: ServedPrompt
-    replaced: bytes
-
-
 class PromptCatalogue:
     """Its coroutines belong to one event loop."""
 
@@ -53,13 +47,16 @@ class PromptCatalogue:
         metrics: CloudMetrics,
         max_published: int,
         trust: TrustStore | None,
+        draining: Draining,
     ) -> None:
-        """trust: whose signatures count; None where no signature is asked for."""
+        """trust: whose signatures count; None where no signature is asked for; draining: what is to go."""
         self._runner = runner
         self._shelf = shelf
         self._metrics = metrics
         self._max_published = max_published
         self._trust = trust
+        self._draining = draining
+        self._timer = DrainTimer(draining, lambda: self._in_turn(self._end_drains))
         self._published: dict[bytes, str] = {}
         self.ledger = PromptLedger(metrics)
         metrics.prompt_leases.set_function(lambda: sum(one.leases for one in runner.prompts()))
@@ -89,9 +86,20 @@ class PromptCatalogue:
         """Make a prompt the one that edges use. PromptNotFound, InvalidRequest (of another task)."""
         return await self._in_turn(lambda: self._activate(task, prompt_digest))
 
-    async def retire(self, prompt_digest: bytes) -> None:
-        """Remove a published prompt. PromptNotFound, PromptStateError (active, or came with a pack)."""
-        await self._in_turn(lambda: self._retire(prompt_digest))
+    async def roll_back(self, task: str, codec_digest: bytes = b"") -> Change:
+        """Make the prompt active again that was so before; codec_digest: where a task has several codecs.
+
+        PromptNotFound: there is none, or it is gone; InvalidRequest: the codec must be named.
+        """
+        return await self._in_turn(lambda: self._roll_back(task, codec_digest))
+
+    async def retire(self, prompt_digest: bytes, now: bool = False) -> float:
+        """Let a published prompt go when its frames have had time to come; now: at once.
+
+        Unix seconds at which it goes, 0 if it is gone. PromptNotFound, PromptStateError (active, or came with
+        a pack).
+        """
+        return await self._in_turn(lambda: self._retire(prompt_digest, now))
 
     async def fetch(self, prompt_digest: bytes) -> bytes:
         """The prompt pack of a prompt. PromptNotFound."""
@@ -113,6 +121,7 @@ class PromptCatalogue:
 
     async def close(self, patience_s: float) -> None:
         """Give the change in work patience_s seconds, drop those that wait, and end the thread."""
+        self._timer.stop()
         await asyncio.to_thread(shut, self._thread, list(self._unfinished), patience_s)
 
     async def _in_turn(self, change: Callable[[], Value]) -> Value:
@@ -154,6 +163,7 @@ class PromptCatalogue:
             self._published[digest] = pack.prompt.digest
         else:
             host.stage(pack)  # refuses it if it says something else of the same prompt
+            self._draining.end(digest)
         if self._trust is not None:
             self._trust.remember(pack.signer)
         return digest
@@ -175,21 +185,51 @@ class PromptCatalogue:
                 f"prompt {digest.hex()} is of task {prompt.task!r}, not of {task!r}; name the task it is of"
             )
         active = {(one.codec_digest, one.task): one.prompt_digest for one in self.prompts() if one.active}
+        before = active.get((prompt.codec_digest, task))
         with self.ledger.working("switch"):
+            if before not in (None, digest):
+                self._shelf.save_previous({**self._shelf.previous(), (prompt.codec_digest, task): before})
+            self._draining.end(digest)
             self._shelf.save_active({**active, (prompt.codec_digest, task): digest})
             replaced = host.activate(prompt.codec_digest, digest)
         return Change(self._served(digest), replaced)
 
-    def _retire(self, digest: bytes) -> None:
+    def _roll_back(self, task: str, codec_digest: bytes) -> Change:
+        return self._activate(
+            task, earlier_prompt(self._shelf.previous(), self.prompts(), task, codec_digest)
+        )
+
+    def _retire(self, digest: bytes, now: bool) -> float:
         host, prompt = self._host(), self._served(digest)
         if not prompt.published:
             raise PromptStateError(
                 f"prompt {digest.hex()} came with pack {prompt.pack} and stays with it; only published ones "
                 "can be retired"
             )
-        host.retire(prompt.codec_digest, digest)
-        self._shelf.remove(self._published.pop(digest))
-        self.ledger.note(prompt.task, digest.hex(), "retired")
+        if prompt.active:
+            raise PromptStateError(
+                f"prompt {digest.hex()} is active for {prompt.task}; activate another one first"
+            )
+        until = 0.0 if now else self._draining.begin(digest)
+        if until <= time.time():
+            self._remove(host, prompt)
+            until = 0.0
+        self._announce()
+        return until
+
+    def _remove(self, host: PromptHost, prompt: ServedPrompt) -> None:
+        host.retire(prompt.codec_digest, prompt.prompt_digest)
+        self._shelf.remove(self._published.pop(prompt.prompt_digest))
+        self._draining.end(prompt.prompt_digest)
+        self.ledger.note(prompt.task, prompt.prompt_digest.hex(), "retired")
+
+    def _end_drains(self) -> None:
+        for digest in self._draining.over():
+            prompt = self._find(digest)
+            if prompt is None or not prompt.published or prompt.active:
+                self._draining.end(digest)
+            else:
+                self._remove(self._host(), prompt)
         self._announce()
 
     def _fetch(self, digest: bytes) -> bytes:
@@ -247,10 +287,12 @@ class PromptCatalogue:
     def _announce(self) -> None:
         """Show the prompts in the metrics and wake the watchers; runs in the thread."""
         for prompt in self.prompts():
-            state: PromptState = "active" if prompt.active else "warm"
+            idle: PromptState = "draining" if prompt.prompt_digest in self._draining else "warm"
+            state: PromptState = "active" if prompt.active else idle
             self.ledger.note(prompt.task, prompt.prompt_digest.hex(), state)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
+            self._loop.call_soon_threadsafe(self._timer.plan)
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

@@ -11,10 +11,11 @@ from typing import Final, TypeAlias
 import grpc
 
 from cloud.access import recheck
-from cloud.catalogue import Change, PromptCatalogue
+from cloud.catalogue import PromptCatalogue
 from cloud.metrics import CloudMetrics
 from cloud.runner import ServedPrompt
 from cloud.status import refusing
+from cloud.way_back import Change
 from splitcodec.errors import DeadlineExceeded, InvalidRequest, PackDamaged, PackTooLarge, QueueFull
 from splitcodec.packs.shelf import PromptShelf
 from splitcodec.prompt_ledger import PromptRecord
@@ -22,12 +23,15 @@ from splitcodec.wire.v1 import prompts_pb2 as wire
 from splitcodec.wire.v1.prompts_pb2_grpc import PromptsServicer as PromptsBase
 
 CHUNK_BYTES: Final = 2**20
-_LENGTH: Final = {"prompt_digest": 8, "sha256": 32}
+_LENGTH: Final = {"prompt_digest": 8, "codec_digest": 8, "sha256": 32}
 
 ListContext: TypeAlias = "grpc.aio.ServicerContext[wire.ListPromptsRequest, wire.ListPromptsResponse]"
 PublishContext: TypeAlias = "grpc.aio.ServicerContext[wire.PublishPromptRequest, wire.PublishPromptResponse]"
 ActivateContext: TypeAlias = (
     "grpc.aio.ServicerContext[wire.ActivatePromptRequest, wire.ActivatePromptResponse]"
+)
+RollbackContext: TypeAlias = (
+    "grpc.aio.ServicerContext[wire.RollbackPromptRequest, wire.ActivatePromptResponse]"
 )
 RetireContext: TypeAlias = "grpc.aio.ServicerContext[wire.RetirePromptRequest, wire.RetirePromptResponse]"
 WatchContext: TypeAlias = "grpc.aio.ServicerContext[wire.WatchPromptsRequest, wire.WatchPromptsResponse]"
@@ -79,13 +83,25 @@ class PromptsServicer(PromptsBase):
                 prompt=_message(change.prompt), replaced_digest=change.replaced
             )
 
+    async def Rollback(
+        self, request: wire.RollbackPromptRequest, context: RollbackContext
+    ) -> wire.ActivatePromptResponse:
+        """See prompts.proto."""
+        async with refusing(context, self._metrics):
+            codec = _digest("codec_digest", request.codec_digest) if request.codec_digest else b""
+            change = await self._catalogue.roll_back(request.task, codec)
+            return wire.ActivatePromptResponse(
+                prompt=_message(change.prompt), replaced_digest=change.replaced
+            )
+
     async def Retire(
         self, request: wire.RetirePromptRequest, context: RetireContext
     ) -> wire.RetirePromptResponse:
         """See prompts.proto."""
         async with refusing(context, self._metrics):
-            await self._catalogue.retire(_digest("prompt_digest", request.prompt_digest))
-            return wire.RetirePromptResponse()
+            digest = _digest("prompt_digest", request.prompt_digest)
+            until = await self._catalogue.retire(digest, request.now)
+            return wire.RetirePromptResponse(gone_at_unix_nanos=int(until * 1e9))
 
     async def Watch(
         self, request: wire.WatchPromptsRequest, context: WatchContext

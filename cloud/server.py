@@ -19,6 +19,7 @@ from cloud.batching import Batcher, BatchLimits
 from cloud.calls import CallLimit
 from cloud.catalogue import PromptCatalogue
 from cloud.devices import DeviceLimits
+from cloud.draining import Draining
 from cloud.ingest import IngestServicer
 from cloud.metrics import CloudMetrics
 from cloud.metrics_server import MetricsServer
@@ -157,7 +158,12 @@ class CloudServer:
         """Prompts that were published before are served again before the first call is taken."""
         self._shelf = PromptShelf(self._settings.data_dir / "prompts")
         self._catalogue = PromptCatalogue(
-            self._runner, self._shelf, self._metrics, self._settings.max_published_prompts, self._trust
+            self._runner,
+            self._shelf,
+            self._metrics,
+            self._settings.max_published_prompts,
+            self._trust,
+            Draining(self._settings.data_dir / "prompts", self._settings.prompt_drain_s),
         )
         self._opened.push_async_callback(self._close_catalogue)
         await self._catalogue.open()

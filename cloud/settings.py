@@ -74,6 +74,12 @@ class CloudSettings(ServiceSettings):
     max_published_prompts: int = Field(
         32, ge=0, le=1000, description="published prompts held before more are refused"
     )
+    prompt_drain_s: float = Field(
+        7 * 86400.0,
+        ge=0,
+        le=366 * 86400,
+        description="seconds a retired prompt still answers frames, for edges and spools that hold some",
+    )
     publish_timeout_s: float = Field(
         60.0, gt=0, le=3600, description="seconds a prompt pack may take to arrive"
     )

@@ -36,6 +36,7 @@ ROUTES: Final[tuple[tuple[tuple[str, ...], str, Scopes | None], ...]] = (
     (("DELETE",), r"/v1/prompts/[^/]+", ("prompts",)),
     (("PUT", "DELETE"), r"/v1/cameras/[^/]+/prompt", ("prompts",)),
     (("PUT",), r"/v1/tasks/[^/]+/prompt", ("prompts",)),
+    (("POST",), r"/v1/tasks/[^/]+/rollback", ("prompts",)),
 )
 """Methods, path, and the scopes of which one opens it; None: open to everybody. The first match counts."""
 NEVER_THROTTLED: Final = ("/healthz", "/readyz")

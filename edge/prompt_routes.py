@@ -127,6 +127,15 @@ def prompt_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, A
         response.headers["ETag"] = quoted(digest.hex())
         return pipeline.orders.prompt(digest)
 
+    @router.post("/tasks/{task}/rollback")
+    async def post_rollback(response: Response, task: Task) -> PromptReport:
+        """Let a task use the prompt again that it used before; twice is where it began."""
+        _check_free(pipeline)
+        await pipeline.prompts.roll_back(task)
+        found = pipeline.orders.active_prompt(task)
+        response.headers["ETag"] = quoted(found.prompt_digest)
+        return found
+
     @router.get("/tasks/{task}/prompt")
     async def get_task(response: Response, task: Task) -> PromptReport:
         """The active prompt of a task; its ETag is for PUT."""

@@ -105,6 +105,13 @@ class EdgePrompts:
         """
         return await self._counted(lambda: self._activate(task, digest, if_match))
 
+    async def roll_back(self, task: str) -> str:
+        """Let a task use the prompt again that it used before; the hex digest of the one it used until now.
+
+        PromptNotFound: there is none, or it is gone; StoreUnavailable: nothing has changed.
+        """
+        return await self._counted(lambda: self._roll_back(task))
+
     async def retire(self, digest: bytes) -> None:
         """Forget a prompt that came later. PromptNotFound, PromptStateError (in use, or a pack's own)."""
         await self._thread.run(lambda: self._retire(digest))
@@ -186,6 +193,8 @@ class EdgePrompts:
         etag = "" if now is None else now.hex()
         check_match(if_match, etag, f"the active prompt of task {task}", f"is {etag}")
         codec = wire_digest(self._codec.codec_digest)
+        if now is not None and now != digest:
+            self.shelf.save_previous({**self.shelf.previous(), (codec, task): now})
         live = self._codec.prompts.list()
         active = {(codec, one.task): wire_digest(one.digest) for one in live if one.active}
         with self.ledger.working("switch"):
@@ -194,6 +203,17 @@ class EdgePrompts:
         self._forget_the_oldest()
         self._show()
         return before
+
+    def _roll_back(self, task: str) -> str:
+        digest = self.shelf.previous().get((wire_digest(self._codec.codec_digest), task))
+        now = self.active(task)
+        if digest is None or now is None or digest == now or not self.holds(digest):
+            raise PromptNotFound(
+                f"task {task[:64]!r} has no earlier prompt here to go back to; take one of GET /v1/prompts"
+            )
+        log.warning("task %s goes back from prompt %s to %s", task, now.hex(), digest.hex())
+        self._activate(task, digest, None)
+        return now.hex()
 
     def _retire(self, digest: bytes) -> None:
         row = self._held(digest)
@@ -215,7 +235,9 @@ class EdgePrompts:
         rows = {row.digest: row for row in self._codec.prompts.list()}
         pinned = self._pinned()
         unused = [rows[digest] for digest in self._arrived if not rows[digest].active]
+        previous = set(self.shelf.previous().values())
         idle = [row for row in unused if wire_digest(row.digest) not in pinned]
+        idle.sort(key=lambda row: wire_digest(row.digest) in previous)  # the way back goes last
         for row in idle[: max(0, len(idle) - self._kept)]:
             self._forget(row)
 

@@ -72,16 +72,18 @@ def prompt_activate(
 @prompt_app.command("retire")
 def prompt_retire(
     digest: Digest,
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for frames that still come.")] = False,
     cloud: Cloud = DEFAULT_CLOUD,
     token: Token = None,
     ca: Ca = None,
     cert: Cert = None,
     key: Key = None,
 ) -> None:
-    """Remove a published prompt; frames that were made with it and wait somewhere get no answer any more."""
+    """Let a published prompt go; until then it answers frames that were made with it and wait somewhere."""
     with _admin(cloud, token, ca, cert, key) as admin:
-        admin.retire(digest)
-    typer.echo(f"prompt {digest} is retired")
+        gone_at = admin.retire(digest, now=now)
+    how = "is retired" if gone_at is None else f"drains until {gone_at.isoformat(timespec='seconds')}"
+    typer.echo(f"prompt {digest} {how}")
 
 
 def _admin(

@@ -195,7 +195,7 @@ async def test_a_retired_prompt_is_gone_for_good(packs: tuple[Pack, Pack], tmp_p
     digest = wire(newer, "detect")
     async with cloud_on(deployed, tmp_path) as cloud:
         await cloud.publish(cut_prompt_pack(newer, "detect"), activate=True)
-        retire = prompts_pb2.RetirePromptRequest(prompt_digest=digest)
+        retire = prompts_pb2.RetirePromptRequest(prompt_digest=digest, now=True)
         code, name, why = await refused(cloud.prompts.Retire(retire, timeout=PATIENCE_S))
         assert (code, name) == (grpc.StatusCode.FAILED_PRECONDITION, "PromptStateError")
         assert "activate another one first" in why

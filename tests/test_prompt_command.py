@@ -58,7 +58,7 @@ async def test_publish_activate_go_back_and_retire(
         )
         back = await run("activate", "detect", old, at)
         assert back.output == f"task detect: prompt {old} is active, before it {new}\n"
-        assert (await run("retire", new, at)).output == f"prompt {new} is retired\n"
+        assert (await run("retire", new, "--now", at)).output == f"prompt {new} is retired\n"
         assert len((await run("list", at)).output.splitlines()) == 1
 
 

@@ -160,7 +160,7 @@ async def test_a_cloud_tells_each_state(packs: Packs, tmp_path: Path) -> None:
         assert await told() == {old: ("warm", ""), new: ("active", "")}
         assert shown(cloud.registry, new.hex()) == {"active": 1}
         await cloud.activate("detect", old)
-        await cloud.prompts.Retire(prompts_pb2.RetirePromptRequest(prompt_digest=new))
+        await cloud.prompts.Retire(prompts_pb2.RetirePromptRequest(prompt_digest=new, now=True))
         assert (await told())[new] == ("retired", "")
         assert stages(cloud.registry) == {"verify": 1, "warm": 1, "store": 1, "switch": 2}
         await refused(cloud.publish(harmed(packs.newer, tmp_path, "g_a.conv0.weight", float("nan"))))

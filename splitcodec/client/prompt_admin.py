@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
@@ -52,10 +53,23 @@ class PromptAdmin(CloudClient):
         )
         return _change(answer.prompt, answer.replaced_digest)
 
-    def retire(self, prompt_digest: str) -> None:
-        """Remove a published prompt that is not active. PromptNotFound, PromptStateError."""
-        request = prompts_pb2.RetirePromptRequest(prompt_digest=_digest(prompt_digest))
-        self._run(lambda left: self._prompts.Retire(request, timeout=left, metadata=self._metadata))
+    def roll_back(self, task: str) -> PromptChange:
+        """Let edges use the prompt again that was active before. PromptNotFound, InvalidRequest."""
+        request = prompts_pb2.RollbackPromptRequest(task=task)
+        answer = self._run(
+            lambda left: self._prompts.Rollback(request, timeout=left, metadata=self._metadata)
+        )
+        return _change(answer.prompt, answer.replaced_digest)
+
+    def retire(self, prompt_digest: str, *, now: bool = False) -> datetime | None:
+        """Let a published prompt go that is not active; now: without waiting for frames that still come.
+
+        When it goes, None if it is gone. PromptNotFound, PromptStateError.
+        """
+        request = prompts_pb2.RetirePromptRequest(prompt_digest=_digest(prompt_digest), now=now)
+        answer = self._run(lambda left: self._prompts.Retire(request, timeout=left, metadata=self._metadata))
+        nanos = answer.gone_at_unix_nanos
+        return datetime.fromtimestamp(nanos / 1e9, timezone.utc) if nanos else None
 
 
 def _parts(data: bytes, activate: bool) -> Iterator[prompts_pb2.PublishPromptRequest]:

@@ -2,6 +2,7 @@
 
     <digest>.zip     one prompt pack each, named by the digest of its prompt
     active.json      {"format": 1, "active": {"<codec digest>/<task>": "<prompt digest>"}}, 8 bytes each
+    previous.json    the same, of the prompts that were in use before those: the way back
     *.draft          what was arriving when the service ended; removed at the next start
 
 The shelf keeps bytes and names and trusts neither: whoever takes a pack from it loads it with every check.
@@ -26,6 +27,7 @@ from splitcodec.prompts.schema import Strict
 log = logging.getLogger(__name__)
 
 _ACTIVE: Final = "active.json"
+_PREVIOUS: Final = "previous.json"
 _DRAFT: Final = ".draft"
 WireDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
@@ -86,7 +88,22 @@ class PromptShelf:
 
         A file that cannot be read counts as empty, with an error in the log.
         """
-        path = self._folder / _ACTIVE
+        return self._load(_ACTIVE)
+
+    def previous(self) -> dict[tuple[bytes, str], bytes]:
+        """As `active`, of the prompts that were in use before."""
+        return self._load(_PREVIOUS)
+
+    def save_active(self, active: Mapping[tuple[bytes, str], bytes]) -> None:
+        """Keeps which prompt each task uses, on the disk when this returns. Raises StoreUnavailable."""
+        self._save(_ACTIVE, active)
+
+    def save_previous(self, previous: Mapping[tuple[bytes, str], bytes]) -> None:
+        """Keeps which prompt each task used before. Raises StoreUnavailable."""
+        self._save(_PREVIOUS, previous)
+
+    def _load(self, name: str) -> dict[tuple[bytes, str], bytes]:
+        path = self._folder / name
         if not path.exists():
             return {}
         try:
@@ -98,11 +115,10 @@ class PromptShelf:
         pairs = ((name.partition("/"), digest) for name, digest in saved.active.items())
         return {(_bytes(codec), task): bytes.fromhex(digest) for (codec, _, task), digest in pairs}
 
-    def save_active(self, active: Mapping[tuple[bytes, str], bytes]) -> None:
-        """Keeps which prompt each task uses, on the disk when this returns. Raises StoreUnavailable."""
-        rows = {f"{codec.hex()}/{task}": digest.hex() for (codec, task), digest in sorted(active.items())}
+    def _save(self, name: str, digests: Mapping[tuple[bytes, str], bytes]) -> None:
+        rows = {f"{codec.hex()}/{task}": digest.hex() for (codec, task), digest in sorted(digests.items())}
         with self._writing():
-            write_durably(self._folder / _ACTIVE, _Active(active=rows).model_dump_json().encode())
+            write_durably(self._folder / name, _Active(active=rows).model_dump_json().encode())
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n splitcodec/wire/v1/prompts.proto\x12\x12splitcodec.wire.v1\"\"\n\x12ListPromptsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"\xc4\x01\n\x06Prompt\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04pack\x18\x02 \x01(\t\x12\x14\n\x0c\x63odec_digest\x18\x03 \x01(\x0c\x12\x15\n\rprompt_digest\x18\x04 \x01(\x0c\x12\x13\n\x0brate_points\x18\x05 \x01(\r\x12\x14\n\x0cinput_height\x18\x06 \x01(\r\x12\x13\n\x0binput_width\x18\x07 \x01(\r\x12\x0e\n\x06labels\x18\x08 \x03(\t\x12\x0e\n\x06\x61\x63tive\x18\t \x01(\x08\x12\x11\n\tpublished\x18\n \x01(\x08\"u\n\x13ListPromptsResponse\x12+\n\x07prompts\x18\x01 \x03(\x0b\x32\x1a.splitcodec.wire.v1.Prompt\x12\x31\n\x07records\x18\x02 \x03(\x0b\x32 .splitcodec.wire.v1.PromptRecord\"l\n\x0cPromptRecord\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x15\n\rprompt_digest\x18\x02 \x01(\x0c\x12\r\n\x05state\x18\x03 \x01(\t\x12\x18\n\x10since_unix_nanos\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\"E\n\x13PublishPromptHeader\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x10\n\x08\x61\x63tivate\x18\x03 \x01(\x08\"j\n\x14PublishPromptRequest\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32\'.splitcodec.wire.v1.PublishPromptHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\\\n\x15PublishPromptResponse\x12*\n\x06prompt\x18\x01 \x01(\x0b\x32\x1a.splitcodec.wire.v1.Prompt\x12\x17\n\x0freplaced_digest\x18\x02 \x01(\x0c\"<\n\x15\x41\x63tivatePromptRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x15\n\rprompt_digest\x18\x02 \x01(\x0c\"]\n\x16\x41\x63tivatePromptResponse\x12*\n\x06prompt\x18\x01 \x01(\x0b\x32\x1a.splitcodec.wire.v1.Prompt\x12\x17\n\x0freplaced_digest\x18\x02 \x01(\x0c\",\n\x13RetirePromptRequest\x12\x15\n\rprompt_digest\x18\x01 \x01(\x0c\"\x16\n\x14RetirePromptResponse\"\x15\n\x13WatchPromptsRequest\"C\n\x14WatchPromptsResponse\x12+\n\x07prompts\x18\x01 \x03(\x0b\x32\x1a.splitcodec.wire.v1.Prompt\"+\n\x12\x46\x65tchPromptRequest\x12\x15\n\rprompt_digest\x18\x01 \x01(\x0c\"2\n\x13\x46\x65tchPromptResponse\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x32\xbe\x04\n\x07Prompts\x12W\n\x04List\x12&.splitcodec.wire.v1.ListPromptsRequest\x1a\'.splitcodec.wire.v1.ListPromptsResponse\x12`\n\x07Publish\x12(.splitcodec.wire.v1.PublishPromptRequest\x1a).splitcodec.wire.v1.PublishPromptResponse(\x01\x12\x61\n\x08\x41\x63tivate\x12).splitcodec.wire.v1.ActivatePromptRequest\x1a*.splitcodec.wire.v1.ActivatePromptResponse\x12[\n\x06Retire\x12\'.splitcodec.wire.v1.RetirePromptRequest\x1a(.splitcodec.wire.v1.RetirePromptResponse\x12\\\n\x05Watch\x12\'.splitcodec.wire.v1.WatchPromptsRequest\x1a(.splitcodec.wire.v1.WatchPromptsResponse0\x01\x12Z\n\x05\x46\x65tch\x12&.splitcodec.wire.v1.FetchPromptRequest\x1a\'.splitcodec.wire.v1.FetchPromptResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n splitcodec/wire/v1/prompts.proto\x12\x12splitcodec.wire.v1\"\"\n\x12ListPromptsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"\xc4\x01\n\x06Prompt\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04pack\x18\x02 \x01(\t\x12\x14\n\x0c\x63odec_digest\x18\x03 \x01(\x0c\x12\x15\n\rprompt_digest\x18\x04 \x01(\x0c\x12\x13\n\x0brate_points\x18\x05 \x01(\r\x12\x14\n\x0cinput_height\x18\x06 \x01(\r\x12\x13\n\x0binput_width\x18\x07 \x01(\r\x12\x0e\n\x06labels\x18\x08 \x03(\t\x12\x0e\n\x06\x61\x63tive\x18\t \x01(\x08\x12\x11\n\tpublished\x18\n \x01(\x08\"u\n\x13ListPromptsResponse\x12+\n\x07prompts\x18\x01 \x03(\x0b\x32\x1a.splitcodec.wire.v1.Prompt\x12\x31\n\x07records\x18\x02 \x03(\x0b\x32 .splitcodec.wire.v1.PromptRecord\"l\n\x0cPromptRecord\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x15\n\rprompt_digest\x18\x02 \x01(\x0c\x12\r\n\x05state\x18\x03 \x01(\t\x12\x18\n\x10since_unix_nanos\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\"E\n\x13PublishPromptHeader\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x10\n\x08\x61\x63tivate\x18\x03 \x01(\x08\"j\n\x14PublishPromptRequest\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32\'.splitcodec.wire.v1.PublishPromptHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\\\n\x15PublishPromptResponse\x12*\n\x06prompt\x18\x01 \x01(\x0b\x32\x1a.splitcodec.wire.v1.Prompt\x12\x17\n\x0freplaced_digest\x18\x02 \x01(\x0c\"<\n\x15\x41\x63tivatePromptRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x15\n\rprompt_digest\x18\x02 \x01(\x0c\"]\n\x16\x41\x63tivatePromptResponse\x12*\n\x06prompt\x18\x01 \x01(\x0b\x32\x1a.splitcodec.wire.v1.Prompt\x12\x17\n\x0freplaced_digest\x18\x02 \x01(\x0c\";\n\x15RollbackPromptRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x14\n\x0c\x63odec_digest\x18\x02 \x01(\x0c\"9\n\x13RetirePromptRequest\x12\x15\n\rprompt_digest\x18\x01 \x01(\x0c\x12\x0b\n\x03now\x18\x02 \x01(\x08\"2\n\x14RetirePromptResponse\x12\x1a\n\x12gone_at_unix_nanos\x18\x01 \x01(\x03\"\x15\n\x13WatchPromptsRequest\"C\n\x14WatchPromptsResponse\x12+\n\x07prompts\x18\x01 \x03(\x0b\x32\x1a.splitcodec.wire.v1.Prompt\"+\n\x12\x46\x65tchPromptRequest\x12\x15\n\rprompt_digest\x18\x01 \x01(\x0c\"2\n\x13\x46\x65tchPromptResponse\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x32\xa1\x05\n\x07Prompts\x12W\n\x04List\x12&.splitcodec.wire.v1.ListPromptsRequest\x1a\'.splitcodec.wire.v1.ListPromptsResponse\x12`\n\x07Publish\x12(.splitcodec.wire.v1.PublishPromptRequest\x1a).splitcodec.wire.v1.PublishPromptResponse(\x01\x12\x61\n\x08\x41\x63tivate\x12).splitcodec.wire.v1.ActivatePromptRequest\x1a*.splitcodec.wire.v1.ActivatePromptResponse\x12\x61\n\x08Rollback\x12).splitcodec.wire.v1.RollbackPromptRequest\x1a*.splitcodec.wire.v1.ActivatePromptResponse\x12[\n\x06Retire\x12\'.splitcodec.wire.v1.RetirePromptRequest\x1a(.splitcodec.wire.v1.RetirePromptResponse\x12\\\n\x05Watch\x12\'.splitcodec.wire.v1.WatchPromptsRequest\x1a(.splitcodec.wire.v1.WatchPromptsResponse0\x01\x12Z\n\x05\x46\x65tch\x12&.splitcodec.wire.v1.FetchPromptRequest\x1a\'.splitcodec.wire.v1.FetchPromptResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,18 +49,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTIVATEPROMPTREQUEST']._serialized_end=853
   _globals['_ACTIVATEPROMPTRESPONSE']._serialized_start=855
   _globals['_ACTIVATEPROMPTRESPONSE']._serialized_end=948
-  _globals['_RETIREPROMPTREQUEST']._serialized_start=950
-  _globals['_RETIREPROMPTREQUEST']._serialized_end=994
-  _globals['_RETIREPROMPTRESPONSE']._serialized_start=996
-  _globals['_RETIREPROMPTRESPONSE']._serialized_end=1018
-  _globals['_WATCHPROMPTSREQUEST']._serialized_start=1020
-  _globals['_WATCHPROMPTSREQUEST']._serialized_end=1041
-  _globals['_WATCHPROMPTSRESPONSE']._serialized_start=1043
-  _globals['_WATCHPROMPTSRESPONSE']._serialized_end=1110
-  _globals['_FETCHPROMPTREQUEST']._serialized_start=1112
-  _globals['_FETCHPROMPTREQUEST']._serialized_end=1155
-  _globals['_FETCHPROMPTRESPONSE']._serialized_start=1157
-  _globals['_FETCHPROMPTRESPONSE']._serialized_end=1207
-  _globals['_PROMPTS']._serialized_start=1210
-  _globals['_PROMPTS']._serialized_end=1784
+  _globals['_ROLLBACKPROMPTREQUEST']._serialized_start=950
+  _globals['_ROLLBACKPROMPTREQUEST']._serialized_end=1009
+  _globals['_RETIREPROMPTREQUEST']._serialized_start=1011
+  _globals['_RETIREPROMPTREQUEST']._serialized_end=1068
+  _globals['_RETIREPROMPTRESPONSE']._serialized_start=1070
+  _globals['_RETIREPROMPTRESPONSE']._serialized_end=1120
+  _globals['_WATCHPROMPTSREQUEST']._serialized_start=1122
+  _globals['_WATCHPROMPTSREQUEST']._serialized_end=1143
+  _globals['_WATCHPROMPTSRESPONSE']._serialized_start=1145
+  _globals['_WATCHPROMPTSRESPONSE']._serialized_end=1212
+  _globals['_FETCHPROMPTREQUEST']._serialized_start=1214
+  _globals['_FETCHPROMPTREQUEST']._serialized_end=1257
+  _globals['_FETCHPROMPTRESPONSE']._serialized_start=1259
+  _globals['_FETCHPROMPTRESPONSE']._serialized_end=1309
+  _globals['_PROMPTS']._serialized_start=1312
+  _globals['_PROMPTS']._serialized_end=1985
 # @@protoc_insertion_point(module_scope)

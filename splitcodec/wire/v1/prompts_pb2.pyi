@@ -100,15 +100,27 @@ class ActivatePromptResponse(_message.Message):
     replaced_digest: bytes
     def __init__(self, prompt: _Optional[_Union[Prompt, _Mapping]] = ..., replaced_digest: _Optional[bytes] = ...) -> None: ...
 
+class RollbackPromptRequest(_message.Message):
+    __slots__ = ("task", "codec_digest")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    CODEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    codec_digest: bytes
+    def __init__(self, task: _Optional[str] = ..., codec_digest: _Optional[bytes] = ...) -> None: ...
+
 class RetirePromptRequest(_message.Message):
-    __slots__ = ("prompt_digest",)
+    __slots__ = ("prompt_digest", "now")
     PROMPT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
     prompt_digest: bytes
-    def __init__(self, prompt_digest: _Optional[bytes] = ...) -> None: ...
+    now: bool
+    def __init__(self, prompt_digest: _Optional[bytes] = ..., now: _Optional[bool] = ...) -> None: ...
 
 class RetirePromptResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("gone_at_unix_nanos",)
+    GONE_AT_UNIX_NANOS_FIELD_NUMBER: _ClassVar[int]
+    gone_at_unix_nanos: int
+    def __init__(self, gone_at_unix_nanos: _Optional[int] = ...) -> None: ...
 
 class WatchPromptsRequest(_message.Message):
     __slots__ = ()

@@ -49,6 +49,11 @@ class PromptsStub:
                 request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptRequest.SerializeToString,
                 response_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptResponse.FromString,
                 _registered_method=True)
+        self.Rollback = channel.unary_unary(
+                '/splitcodec.wire.v1.Prompts/Rollback',
+                request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.RollbackPromptRequest.SerializeToString,
+                response_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptResponse.FromString,
+                _registered_method=True)
         self.Retire = channel.unary_unary(
                 '/splitcodec.wire.v1.Prompts/Retire',
                 request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.RetirePromptRequest.SerializeToString,
@@ -86,14 +91,22 @@ class PromptsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Activate(self, request, context):
-        """Makes a prompt the one that edges should use for its task. To roll back, activate the former one.
+        """Makes a prompt the one that edges should use for its task.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rollback(self, request, context):
+        """Makes the prompt active again that was so before the last activation of its task; twice is where it began.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Retire(self, request, context):
-        """Removes a published prompt that is not active. Frames made with it are refused from then on.
+        """Removes a published prompt that is not active. It still answers frames for `prompt_drain_s`, because edges and
+        their spools may hold some; later ones are refused, and their edges set them aside. Activate or Publish keep it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +143,11 @@ def add_PromptsServicer_to_server(servicer, server):
             'Activate': grpc.unary_unary_rpc_method_handler(
                     servicer.Activate,
                     request_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptRequest.FromString,
+                    response_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptResponse.SerializeToString,
+            ),
+            'Rollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rollback,
+                    request_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.RollbackPromptRequest.FromString,
                     response_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptResponse.SerializeToString,
             ),
             'Retire': grpc.unary_unary_rpc_method_handler(
@@ -228,6 +246,33 @@ class Prompts:
             target,
             '/splitcodec.wire.v1.Prompts/Activate',
             splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptRequest.SerializeToString,
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/splitcodec.wire.v1.Prompts/Rollback',
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.RollbackPromptRequest.SerializeToString,
             splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ActivatePromptResponse.FromString,
             options,
             channel_credentials,
