@@ -17,6 +17,7 @@ from edge.page_routes import list_routes, page_routes
 from edge.pipeline import EdgePipeline
 from edge.posts import KEY_PATTERN, post_of
 from edge.prompt_routes import camera_routes, prompt_routes
+from edge.quarantine_routes import quarantine_routes
 from edge.report import FrameStatus, Readiness
 from splitcodec import __version__
 from splitcodec.picture import CONTENT_TYPES, GENERIC_TYPE
@@ -60,6 +61,7 @@ def create_app(pipeline: EdgePipeline) -> FastAPI:
     app.include_router(_frames(pipeline))
     app.include_router(camera_routes(pipeline, _PROBLEM_RESPONSES))
     app.include_router(prompt_routes(pipeline, _PROBLEM_RESPONSES))
+    app.include_router(quarantine_routes(pipeline.quarantine, _PROBLEM_RESPONSES))
     app.include_router(_operations(pipeline))
     problems.install(app)
     return app

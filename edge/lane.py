@@ -81,6 +81,7 @@ class CameraLane:
     given_up: str = ""  # the error for which a frame was quarantined, until one is answered
     worth: int = 0  # detections in the last answer
     turn: int = 0  # of its last sent frame
+    rewinding: bool = False  # frames came back; the lowest goes next, once nothing is under way
 
     @property
     def backlogged(self) -> bool:
@@ -104,6 +105,13 @@ class CameraLane:
     def is_held(self, now: float) -> bool:
         """Whether it pauses after a refusal."""
         return now < self.held_until
+
+    def may_send(self, now: float) -> bool:
+        """False while it pauses, or waits to begin again with its lowest frame."""
+        if self.rewinding and not self.under_way:
+            self.rewinding, self.more, self.sent_up_to = False, True, -1
+            self.ready.clear()
+        return not (self.rewinding or self.is_held(now))
 
     def hold(self, until: float, why: str) -> None:
         """Pause, and let nobody wait for this camera's frames meanwhile."""

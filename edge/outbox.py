@@ -101,6 +101,13 @@ class Outbox:
         self.lane((entry.frame.device, entry.frame.camera)).entries.pop(entry.frame.seq, None)
         self._changed.set()
 
+    def came_back(self, name: Lane, seq: int) -> None:
+        """A frame that had been set aside is in the queue again, before others that may have left already."""
+        lane = self.lane(name)
+        lane.came_to_disk(seq)
+        lane.rewinding = True
+        self._changed.set()
+
     async def fate(self, camera: str, seq: int) -> Fate | None:
         """sent, spooled, quarantined or dropped; None if it was answered, forgotten or never here."""
         for (device, name), lane in self.lanes.items():

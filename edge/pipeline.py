@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from edge.cameras import CameraChoices
 from edge.codec import Codec
 from edge.coding import FrameCoder
+from edge.dead_letters import Quarantine
 from edge.frames import RecentFrames
 from edge.history import History
 from edge.links import Links, open_links
@@ -75,6 +76,7 @@ class EdgePipeline:
         self._outbox = links.outbox
         self._frames = RecentFrames(settings.kept_frames, settings.kept_picture_bytes)
         self.history = History()
+        self.quarantine = Quarantine(links.outbox)
         self._looked_at = -LOOKED_S
         self._drained_by = 0.0  # of the monotonic clock
         self._coder = FrameCoder(settings, codec, state, orders, links)

@@ -180,6 +180,11 @@ class Spool:
         oldest = self.now() - self.limits.max_age_s
         self._drop("age", spool_policy.expired(self._open(), oldest, self._is_handed_out))
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For what belongs to other files, inside `transaction`."""
+        return self._open()
+
     def posts(self) -> list[tuple[str, bytes, str]]:
         """The keys of posts that are kept here; see edge.posts."""
         return posts.remembered(self._open())
@@ -192,7 +197,7 @@ class Spool:
         limit = min(self.limits.max_bytes, self._used() + disk_free(self._path.parent, self._open()))
         if self._used() + need <= limit:
             return
-        self._execute("DELETE FROM remains")
+        spool_fates.forget_bitstreams(self._open())
         posts.forget_settled(self._open())
         if need < self.limits.max_bytes:
             for reason, victims in spool_policy.passes(self._open(), self.limits, self._is_handed_out):

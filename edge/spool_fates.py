@@ -13,7 +13,6 @@ from edge.spool_policy import Victim
 from edge.spool_types import Fate, Lane
 
 KEPT_FATES: Final = 10_000
-KEPT_QUARANTINED: Final = 256  # bitstreams of quarantined frames, for whoever looks into them
 _PLACE: Final = "WHERE device = ? AND camera = ? AND seq = ?"
 
 
@@ -39,8 +38,11 @@ def set_aside(connection: sqlite3.Connection, lane: Lane, seq: int, detail: str)
     connection.execute(
         f"INSERT INTO remains SELECT ?, bitstream FROM frames {_PLACE}", (fate.lastrowid, *lane, seq)
     )
+    connection.execute(
+        f"INSERT INTO letters SELECT ?, task, captured, worth, crc FROM frames {_PLACE}",
+        (fate.lastrowid, *lane, seq),
+    )
     connection.execute(f"DELETE FROM frames {_PLACE}", (*lane, seq))
-    connection.execute("DELETE FROM remains WHERE fate <= ?", ((fate.lastrowid or 0) - KEPT_QUARANTINED,))
     _trim(connection)
     return True
 
@@ -55,5 +57,13 @@ def find(connection: sqlite3.Connection, camera: str, seq: int) -> Fate | None:
     return None if row is None else Fate(*row)
 
 
+def forget_bitstreams(connection: sqlite3.Connection) -> None:
+    """Make room: frames that were set aside cannot be sent again any more."""
+    connection.execute("DELETE FROM remains")
+    connection.execute("DELETE FROM letters")
+
+
 def _trim(connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM fates WHERE id <= (SELECT MAX(id) FROM fates) - ?", (KEPT_FATES,))
+    (newest,) = connection.execute("SELECT MAX(id) FROM fates").fetchone()
+    for table, column in (("fates", "id"), ("remains", "fate"), ("letters", "fate")):
+        connection.execute(f"DELETE FROM {table} WHERE {column} <= ?", (newest - KEPT_FATES,))

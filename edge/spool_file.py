@@ -76,6 +76,13 @@ CREATE TABLE IF NOT EXISTS posts (  -- keys under which clients may repeat a req
     camera TEXT NOT NULL,
     seq INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS letters (  -- with `remains`, what it takes to send quarantined frames again
+    fate INTEGER PRIMARY KEY,
+    task TEXT NOT NULL,
+    captured INTEGER NOT NULL,
+    worth INTEGER NOT NULL,
+    crc INTEGER NOT NULL
+);
 """
 """Tables that came later; an edge of before leaves them alone."""
 FRAME_COLUMNS: Final = "device, camera, seq, task, captured, crc, bitstream"

@@ -35,7 +35,7 @@ class Turns:
         fresh: list[CameraLane] = []
         backlog: list[CameraLane] = []
         for lane in lanes:
-            if lane.is_held(now):
+            if not lane.may_send(now):
                 continue
             if lane.must_read or isinstance(chosen := lane.next(), OutgoingFrame):
                 backlog.append(lane)

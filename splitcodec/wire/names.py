@@ -7,7 +7,7 @@ from typing import Final
 ERROR_KEY: Final = "splitcodec-error"
 """Trailing metadata key under which the cloud names the class of its error."""
 SETTLED_KEY: Final = "splitcodec-settled"
-"""Trailing metadata key beside it, with the value SETTLED where the same request would be refused for ever."""
+"""Trailing metadata key beside it, SETTLED where the same request would be refused for ever."""
 SETTLED: Final = "true"
 CURSOR_KEY: Final = "splitcodec-cursor"
 """Initial metadata of Results.Watch: the cursor it starts after; resume from it if no result came."""
