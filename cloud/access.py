@@ -30,6 +30,8 @@ METHODS: Final[dict[str, tuple[Scope, ...]]] = {
     "/splitcodec.wire.v1.Prompts/List": _READ,
     "/splitcodec.wire.v1.Prompts/Watch": _READ,
     "/splitcodec.wire.v1.Prompts/Fetch": _READ,
+    "/splitcodec.wire.v1.Prompts/Confirm": ("frames",),
+    "/splitcodec.wire.v1.Prompts/ListDevices": ("prompts",),
     "/splitcodec.wire.v1.Prompts/Publish": ("prompts",),
     "/splitcodec.wire.v1.Prompts/Activate": ("prompts",),
     "/splitcodec.wire.v1.Prompts/Rollback": ("prompts",),

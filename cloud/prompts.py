@@ -12,13 +12,13 @@ import grpc
 
 from cloud.access import recheck
 from cloud.catalogue import PromptCatalogue
+from cloud.followers import Followers
 from cloud.metrics import CloudMetrics
 from cloud.runner import ServedPrompt
 from cloud.status import refusing
 from cloud.way_back import Change
 from splitcodec.errors import DeadlineExceeded, InvalidRequest, PackDamaged, PackTooLarge, QueueFull
 from splitcodec.packs.shelf import PromptShelf
-from splitcodec.prompt_ledger import PromptRecord
 from splitcodec.wire.v1 import prompts_pb2 as wire
 from splitcodec.wire.v1.prompts_pb2_grpc import PromptsServicer as PromptsBase
 
@@ -35,6 +35,12 @@ RollbackContext: TypeAlias = (
 )
 RetireContext: TypeAlias = "grpc.aio.ServicerContext[wire.RetirePromptRequest, wire.RetirePromptResponse]"
 WatchContext: TypeAlias = "grpc.aio.ServicerContext[wire.WatchPromptsRequest, wire.WatchPromptsResponse]"
+ConfirmContext: TypeAlias = (
+    "grpc.aio.ServicerContext[wire.ConfirmPromptsRequest, wire.ConfirmPromptsResponse]"
+)
+DevicesContext: TypeAlias = (
+    "grpc.aio.ServicerContext[wire.ListPromptDevicesRequest, wire.ListPromptDevicesResponse]"
+)
 FetchContext: TypeAlias = "grpc.aio.ServicerContext[wire.FetchPromptRequest, wire.FetchPromptResponse]"
 
 
@@ -56,13 +62,16 @@ class PromptsServicer(PromptsBase):
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._receiving = asyncio.Lock()
+        self._followers = Followers()
 
     async def List(self, request: wire.ListPromptsRequest, context: ListContext) -> wire.ListPromptsResponse:
         """See prompts.proto."""
         async with refusing(context, self._metrics):
             chosen = [one for one in self._catalogue.prompts() if request.task in ("", one.task)]
             records = [one for one in self._catalogue.ledger.records() if request.task in ("", one.task)]
-            return wire.ListPromptsResponse(prompts=map(_message, chosen), records=map(_record, records))
+            return wire.ListPromptsResponse(
+                prompts=map(_message, chosen), records=[one.message() for one in records]
+            )
 
     async def Publish(
         self, request_iterator: AsyncIterator[wire.PublishPromptRequest], context: PublishContext
@@ -122,6 +131,21 @@ class PromptsServicer(PromptsBase):
                 size = len(data) if start == 0 else 0
                 yield wire.FetchPromptResponse(size=size, chunk=data[start : start + CHUNK_BYTES])
 
+    async def Confirm(
+        self, request: wire.ConfirmPromptsRequest, context: ConfirmContext
+    ) -> wire.ConfirmPromptsResponse:
+        """See prompts.proto."""
+        async with refusing(context, self._metrics):
+            self._followers.confirm(request.prompts)
+            return wire.ConfirmPromptsResponse()
+
+    async def ListDevices(
+        self, request: wire.ListPromptDevicesRequest, context: DevicesContext
+    ) -> wire.ListPromptDevicesResponse:
+        """See prompts.proto."""
+        async with refusing(context, self._metrics):
+            return wire.ListPromptDevicesResponse(devices=self._followers.devices())
+
     async def _publish(self, parts: AsyncIterator[wire.PublishPromptRequest]) -> Change:
         if self._receiving.locked():
             raise QueueFull("another prompt pack is arriving; publish one at a time, try again in a moment")
@@ -173,16 +197,6 @@ def _digest(field: str, value: bytes) -> bytes:
     if len(value) != _LENGTH[field]:
         raise InvalidRequest(f"{field} has {len(value)} bytes, it must have {_LENGTH[field]}")
     return value
-
-
-def _record(record: PromptRecord) -> wire.PromptRecord:
-    return wire.PromptRecord(
-        task=record.task,
-        prompt_digest=bytes.fromhex(record.prompt_digest),
-        state=record.state,
-        since_unix_nanos=int(record.since * 1e9),
-        reason=record.reason,
-    )
 
 
 def _message(prompt: ServedPrompt) -> wire.Prompt:

@@ -156,6 +156,7 @@ async def serve(
             follower = PromptFollower(
                 pipeline.prompts,
                 GrpcPromptSource(uplink.link),
+                state.device,
                 bytes.fromhex(codec.codec_digest)[:8],
                 settings.max_prompt_bytes,
             )

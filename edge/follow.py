@@ -19,6 +19,7 @@ from edge.cloud_link import CloudLink
 from edge.prompts import EdgePrompts
 from splitcodec.background import keep_going
 from splitcodec.errors import CloudUnavailable, PackDamaged, PackTooLarge, SplitcodecError
+from splitcodec.prompt_ledger import PromptRecord
 from splitcodec.texts import shortened
 from splitcodec.wire.v1 import prompts_pb2, prompts_pb2_grpc
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 FETCH_TIMEOUT_S: Final = 600.0
+CONFIRM_TIMEOUT_S: Final = 10.0
 MAX_TEXT: Final = 300  # characters of what the cloud says, in the log
 FetchCall: TypeAlias = (
     "grpc.aio.UnaryStreamCall[prompts_pb2.FetchPromptRequest, prompts_pb2.FetchPromptResponse]"
@@ -52,6 +54,10 @@ class PromptSource(Protocol):
 
     async def fetch(self, prompt_digest: bytes, place: Path, max_bytes: int) -> None:
         """Write a prompt pack to `place`. CloudUnavailable, PackTooLarge, PackDamaged."""
+        ...
+
+    async def confirm(self, device: str, codec_digest: bytes, records: Sequence[PromptRecord]) -> None:
+        """Tell in which state this device's prompts are. CloudUnavailable."""
         ...
 
 
@@ -88,6 +94,20 @@ class GrpcPromptSource:
             except grpc.aio.AioRpcError as error:
                 raise _away(error, self._link.place) from error
 
+    async def confirm(self, device: str, codec_digest: bytes, records: Sequence[PromptRecord]) -> None:
+        """See PromptSource."""
+        told = prompts_pb2.DevicePrompts(
+            device=device, codec_digest=codec_digest, records=[one.message() for one in records]
+        )
+        request = prompts_pb2.ConfirmPromptsRequest(prompts=told)
+        async with self._link.channel() as channel:
+            try:
+                await _prompts(channel).Confirm(
+                    request, timeout=CONFIRM_TIMEOUT_S, metadata=self._link.metadata()
+                )
+            except grpc.aio.AioRpcError as error:
+                raise _away(error, self._link.place) from error
+
 
 def _prompts(channel: grpc.aio.Channel) -> prompts_pb2_grpc.PromptsStub:
     return prompts_pb2_grpc.PromptsStub(channel)  # type: ignore[no-untyped-call]
@@ -116,9 +136,10 @@ class PromptFollower:
     """Brings this edge's prompts to what the cloud says, one after another, for as long as it runs."""
 
     def __init__(
-        self, prompts: EdgePrompts, source: PromptSource, codec_digest: bytes, max_bytes: int
+        self, prompts: EdgePrompts, source: PromptSource, device: str, codec_digest: bytes, max_bytes: int
     ) -> None:
         """codec_digest: 8 bytes; max_bytes: of one prompt pack."""
+        self._device = device
         self._prompts = prompts
         self._source = source
         self._codec_digest = codec_digest
@@ -135,6 +156,7 @@ class PromptFollower:
                 async for state in states:
                     self._pause_s = FIRST_PAUSE_S
                     await self.apply(state)
+                    await self._confirm()
         except CloudUnavailable as error:
             why, pause = error, self._pause_s
             log.info("the prompts of the cloud are not watched (%s); next try in %.0f s", why, pause)
@@ -158,6 +180,14 @@ class PromptFollower:
                 log.error("prompt %s of task %s is not used here: %s", name, prompt.task, error)
                 if not self._prompts.holds(prompt.prompt_digest):
                     self._prompts.ledger.note(prompt.task, name, "failed", str(error))
+
+    async def _confirm(self) -> None:
+        """A cloud that does not listen, as older ones, loses nothing but this."""
+        try:
+            records = self._prompts.ledger.records()
+            await self._source.confirm(self._device, self._codec_digest, records)
+        except CloudUnavailable as error:
+            log.info("the state of this edge's prompts is not told: %s", error)
 
     async def _fetch(self, prompt: CloudPrompt) -> None:
         with self._prompts.shelf.draft() as draft:

@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeAlias
 from splitcodec.errors import SplitcodecError
 from splitcodec.service_metrics import ServiceMetrics
 from splitcodec.texts import shortened
+from splitcodec.wire.v1 import prompts_pb2
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,16 @@ class PromptRecord:
     state: PromptState
     since: float
     reason: str = ""
+
+    def message(self) -> prompts_pb2.PromptRecord:
+        """As it travels."""
+        return prompts_pb2.PromptRecord(
+            task=self.task,
+            prompt_digest=bytes.fromhex(self.prompt_digest),
+            state=self.state,
+            since_unix_nanos=int(self.since * 1e9),
+            reason=self.reason,
+        )
 
 
 class PromptLedger:

@@ -94,7 +94,9 @@ async def edge_on(packs: Packs, state_dir: Path, target: str, **options: object)
         pipeline = await stack.enter_async_context(opened)
         if settings.follow_cloud_prompts:
             source, digest = GrpcPromptSource(uplink.link), bytes.fromhex(codec.codec_digest)[:8]
-            follower = PromptFollower(pipeline.prompts, source, digest, settings.max_prompt_bytes)
+            follower = PromptFollower(
+                pipeline.prompts, source, state.device, digest, settings.max_prompt_bytes
+            )
             await stack.enter_async_context(following(follower, metrics.background_failures))
         transport = httpx.ASGITransport(create_app(pipeline), raise_app_exceptions=False)
         http = httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=PATIENCE_S)

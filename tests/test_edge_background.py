@@ -23,7 +23,8 @@ from edge.spool import Spool
 from edge.spool_log import SpoolLog
 from edge.spool_policy import SpoolLimits
 from edge.uplink import _GrpcStream
-from splitcodec.errors import SpoolUnavailable
+from splitcodec.errors import CloudUnavailable, SpoolUnavailable
+from splitcodec.prompt_ledger import PromptRecord
 
 PATIENCE_S = 30.0
 
@@ -193,6 +194,9 @@ class _Source:
     async def fetch(self, prompt_digest: bytes, place: Path, max_bytes: int) -> None:
         raise AssertionError
 
+    async def confirm(self, device: str, codec_digest: bytes, records: Sequence[PromptRecord]) -> None:
+        raise CloudUnavailable("an older cloud does not listen")
+
 
 @each_failure
 async def test_prompts_are_followed_after_a_failure(
@@ -200,7 +204,7 @@ async def test_prompts_are_followed_after_a_failure(
 ) -> None:
     async with edge_rig(codec, tmp_path) as rig:
         source = _Source(failure)
-        follower = PromptFollower(rig.pipeline.prompts, source, bytes(8), 1000)
+        follower = PromptFollower(rig.pipeline.prompts, source, "box-1", bytes(8), 1000)
         counter = rig.pipeline.metrics.background_failures
         async with following(follower, counter):
             await in_time(source.watched.wait())

@@ -15,6 +15,7 @@ from splitcodec.cli import app
 from splitcodec.client.prompt_admin import PromptAdmin
 from splitcodec.errors import InvalidRequest, PackDamaged, PackNotFound, PromptNotFound, PromptStateError
 from splitcodec.packs import Pack, load_pack
+from splitcodec.packs.prompt_pack import cut_prompt_pack
 from splitcodec.packs.write import write_pack
 
 
@@ -47,19 +48,37 @@ async def test_publish_activate_go_back_and_retire(
     assert cut.output == (f"wrote {place}: task detect, prompt digest {new}, {place.stat().st_size} bytes\n")
     async with cloud_on(deployed, tmp_path / "data") as cloud:
         at = f"--cloud=127.0.0.1:{cloud.server.grpc_port}"
+        assert (await run("push", str(place), at)).output == f"cloud: prompt {new} of task detect is warm\n"
         published = await run("publish", str(place), "--activate", at)
-        assert published.output == f"task detect: prompt {new} is served; to go back, activate {old}\n"
+        changed = "cloud: prompt {} of task detect is active, before it {}\n"
+        assert published.output == changed.format(new, old)
         listed = await run("list", at)
         assert sorted(line.split() for line in listed.output.splitlines()) == sorted(
             [
                 ["detect", new, "active", "published", "newer"],
-                ["detect", old, "staged", "with", "the", "pack", "tiny"],
+                ["detect", old, "warm", "with", "the", "pack", "tiny"],
             ]
         )
         back = await run("activate", "detect", old, at)
-        assert back.output == f"task detect: prompt {old} is active, before it {new}\n"
+        assert back.output == changed.format(old, new)
+        assert (await run("rollback", "detect", at)).output == changed.format(new, old)
+        assert (await run("rollback", "detect", at)).output == changed.format(old, new)
         assert (await run("retire", new, "--now", at)).output == f"prompt {new} is retired\n"
-        assert len((await run("list", at)).output.splitlines()) == 1
+        states = [line.split()[1:3] for line in (await run("list", at)).output.splitlines()]
+        assert sorted(states) == sorted([[old, "active"], [new, "retired"]])
+
+
+async def test_retiring_says_until_when_the_prompt_answers(
+    packs: tuple[Pack, Pack], newer_folder: Path, tmp_path: Path
+) -> None:
+    deployed, newer = packs
+    place = tmp_path / "detect.zip"
+    place.write_bytes(cut_prompt_pack(newer, "detect"))
+    async with cloud_on(deployed, tmp_path / "data") as cloud:
+        at = f"--cloud=127.0.0.1:{cloud.server.grpc_port}"
+        await run("push", str(place), at)
+        said = (await run("retire", wire(newer, "detect").hex(), at)).output
+        assert " drains until 20" in said
 
 
 async def test_what_the_cloud_refuses_is_raised_by_its_class(

@@ -1,4 +1,4 @@
-"""Ways back: one call rolls a task back, on an edge and in a cloud; a retired prompt drains before it goes."""
+"""One call rolls a task back, on an edge and in a cloud; a retired prompt drains before it goes."""
 
 from __future__ import annotations
 

@@ -195,6 +195,31 @@ class StoredResult:
 
 
 @dataclass(frozen=True)
+class PromptRecord:
+    """The state of a prompt: staged, verified, warm, active, draining, retired or failed, with the reason."""
+
+    task: str
+    prompt_digest: str
+    state: str
+    since: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class DevicePrompts:
+    """What a device that follows a cloud's prompts said of its own, at the time `told`."""
+
+    device: str
+    codec_digest: str
+    records: tuple[PromptRecord, ...]
+    told: float
+
+    def state_of(self, prompt_digest: str) -> PromptRecord | None:
+        """Of one prompt; None if the device did not name it."""
+        return next((one for one in self.records if one.prompt_digest == prompt_digest), None)
+
+
+@dataclass(frozen=True)
 class CloudPrompt:
     """A prompt the cloud can decode; rates run from 0 to max_rate.
 

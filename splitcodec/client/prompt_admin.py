@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from splitcodec.client import cloud_calls
-from splitcodec.client.answers import CloudPrompt
+from splitcodec.client.answers import CloudPrompt, DevicePrompts, PromptRecord
 from splitcodec.client.cloud_blocking import CloudClient
 from splitcodec.errors import InvalidRequest, PackNotFound
 from splitcodec.wire.v1 import prompts_pb2
@@ -61,6 +61,28 @@ class PromptAdmin(CloudClient):
         )
         return _change(answer.prompt, answer.replaced_digest)
 
+    def states(self) -> tuple[PromptRecord, ...]:
+        """The state of each prompt, oldest change first; of those that are gone, the last ones."""
+        request = prompts_pb2.ListPromptsRequest()
+        answer = self._run(lambda left: self._prompts.List(request, timeout=left, metadata=self._metadata))
+        return tuple(map(_record, answer.records))
+
+    def devices(self) -> tuple[DevicePrompts, ...]:
+        """What the devices that follow this cloud said of their prompts, by name."""
+        request = prompts_pb2.ListPromptDevicesRequest()
+        answer = self._run(
+            lambda left: self._prompts.ListDevices(request, timeout=left, metadata=self._metadata)
+        )
+        return tuple(
+            DevicePrompts(
+                one.device,
+                one.codec_digest.hex(),
+                tuple(map(_record, one.records)),
+                one.told_unix_nanos / 1e9,
+            )
+            for one in answer.devices
+        )
+
     def retire(self, prompt_digest: str, *, now: bool = False) -> datetime | None:
         """Let a published prompt go that is not active; now: without waiting for frames that still come.
 
@@ -87,6 +109,11 @@ def _digest(text: str) -> bytes:
         return bytes.fromhex(text)[:8]
     except ValueError:
         raise InvalidRequest(f"{text!r} is no digest in hex; `splitcodec prompt list` shows them") from None
+
+
+def _record(record: prompts_pb2.PromptRecord) -> PromptRecord:
+    since = record.since_unix_nanos / 1e9
+    return PromptRecord(record.task, record.prompt_digest.hex(), record.state, since, record.reason)
 
 
 def _change(prompt: prompts_pb2.Prompt, replaced: bytes) -> PromptChange:

@@ -132,6 +132,38 @@ class WatchPromptsResponse(_message.Message):
     prompts: _containers.RepeatedCompositeFieldContainer[Prompt]
     def __init__(self, prompts: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ...) -> None: ...
 
+class DevicePrompts(_message.Message):
+    __slots__ = ("device", "codec_digest", "records", "told_unix_nanos")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    CODEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    TOLD_UNIX_NANOS_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    codec_digest: bytes
+    records: _containers.RepeatedCompositeFieldContainer[PromptRecord]
+    told_unix_nanos: int
+    def __init__(self, device: _Optional[str] = ..., codec_digest: _Optional[bytes] = ..., records: _Optional[_Iterable[_Union[PromptRecord, _Mapping]]] = ..., told_unix_nanos: _Optional[int] = ...) -> None: ...
+
+class ConfirmPromptsRequest(_message.Message):
+    __slots__ = ("prompts",)
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    prompts: DevicePrompts
+    def __init__(self, prompts: _Optional[_Union[DevicePrompts, _Mapping]] = ...) -> None: ...
+
+class ConfirmPromptsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListPromptDevicesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListPromptDevicesResponse(_message.Message):
+    __slots__ = ("devices",)
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    devices: _containers.RepeatedCompositeFieldContainer[DevicePrompts]
+    def __init__(self, devices: _Optional[_Iterable[_Union[DevicePrompts, _Mapping]]] = ...) -> None: ...
+
 class FetchPromptRequest(_message.Message):
     __slots__ = ("prompt_digest",)
     PROMPT_DIGEST_FIELD_NUMBER: _ClassVar[int]

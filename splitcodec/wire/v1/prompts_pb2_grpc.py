@@ -69,6 +69,16 @@ class PromptsStub:
                 request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptRequest.SerializeToString,
                 response_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptResponse.FromString,
                 _registered_method=True)
+        self.Confirm = channel.unary_unary(
+                '/splitcodec.wire.v1.Prompts/Confirm',
+                request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ConfirmPromptsRequest.SerializeToString,
+                response_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ConfirmPromptsResponse.FromString,
+                _registered_method=True)
+        self.ListDevices = channel.unary_unary(
+                '/splitcodec.wire.v1.Prompts/ListDevices',
+                request_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptDevicesRequest.SerializeToString,
+                response_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptDevicesResponse.FromString,
+                _registered_method=True)
 
 
 class PromptsServicer:
@@ -127,6 +137,20 @@ class PromptsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Confirm(self, request, context):
+        """A device that follows tells in which state its prompts are, when it connects and after each change.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDevices(self, request, context):
+        """What devices told last, since this cloud started.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PromptsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -164,6 +188,16 @@ def add_PromptsServicer_to_server(servicer, server):
                     servicer.Fetch,
                     request_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptRequest.FromString,
                     response_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptResponse.SerializeToString,
+            ),
+            'Confirm': grpc.unary_unary_rpc_method_handler(
+                    servicer.Confirm,
+                    request_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ConfirmPromptsRequest.FromString,
+                    response_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ConfirmPromptsResponse.SerializeToString,
+            ),
+            'ListDevices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDevices,
+                    request_deserializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptDevicesRequest.FromString,
+                    response_serializer=splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptDevicesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -355,6 +389,60 @@ class Prompts:
             '/splitcodec.wire.v1.Prompts/Fetch',
             splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptRequest.SerializeToString,
             splitcodec_dot_wire_dot_v1_dot_prompts__pb2.FetchPromptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Confirm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/splitcodec.wire.v1.Prompts/Confirm',
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ConfirmPromptsRequest.SerializeToString,
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ConfirmPromptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDevices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/splitcodec.wire.v1.Prompts/ListDevices',
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptDevicesRequest.SerializeToString,
+            splitcodec_dot_wire_dot_v1_dot_prompts__pb2.ListPromptDevicesResponse.FromString,
             options,
             channel_credentials,
             insecure,
