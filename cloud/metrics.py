@@ -73,6 +73,11 @@ class CloudMetrics(ServiceMetrics):
         self.stored_bytes = Gauge(
             "splitcodec_cloud_stored_bytes", "Bytes of results in the store", registry=registry
         )
+        self.damaged_files = Gauge(
+            "splitcodec_cloud_store_damaged_files",
+            "Damaged result databases moved aside since the start",
+            registry=registry,
+        )
         self.retired = Counter(
             "splitcodec_cloud_retired_total", "Results deleted by retention", registry=registry
         )

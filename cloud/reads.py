@@ -71,6 +71,7 @@ class ResultReader:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._connections_lock = threading.Lock()
+        self._life = 0  # counts the files; a thread's connection is to one of them
 
     def close(self) -> None:
         """Close every connection."""
@@ -173,7 +174,8 @@ class ResultReader:
 
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+        if connection is None or self._local.life != self._life:
+            self._local.life = self._life
             connection = self._local.connection = self._connect()
         return connection
 
@@ -275,7 +277,8 @@ def _newest(connection: sqlite3.Connection) -> int:
 
 def _newest_retired(connection: sqlite3.Connection, chosen: Filter) -> int:
     where, values = Filter(chosen.device, chosen.camera).where()
-    row = connection.execute(f"SELECT MAX(cursor) FROM retired WHERE TRUE{where}", values).fetchone()
+    query = f"SELECT MAX(cursor) FROM retired WHERE (TRUE{where}) OR device = ''"  # see cloud.recovery
+    row = connection.execute(query, values).fetchone()
     return int(row[0] or 0)
 
 

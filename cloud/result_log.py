@@ -49,6 +49,7 @@ class ResultLog:
         self._highest_seqs = HighestSeqs()
         self._stopping = False
         self.newest = store.newest()
+        metrics.damaged_files.set_function(lambda: store.damaged_files)
 
     async def find(self, key: FrameKey) -> TaskResult | None:
         """The result of that frame, or None."""

@@ -11,6 +11,7 @@ Reading is for any thread (`cloud.reads`), writing for one; `cloud.result_log` d
 from __future__ import annotations
 
 import fcntl
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -21,12 +22,15 @@ from typing import Final, TextIO, TypeAlias
 
 from cloud.messages import FrameKey
 from cloud.reads import MAX_PAGE_BYTES, ResultReader, check_retired, find
+from cloud.recovery import save
 from cloud.retention import last_old, retire
 from cloud.schema import SCHEMA_VERSION, migrate, version_of
+from splitcodec.damaged import is_damage, move_aside
 from splitcodec.errors import FrameConflict, RequestError, ResultRetired, ResultTooLarge, StoreUnavailable
 from splitcodec.wire.names import MAX_SEQ
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
+log = logging.getLogger(__name__)
 DATABASE_FILE: Final = "results.sqlite3"
 LOCK_FILE: Final = "results.lock"
 RETIRE_ROWS: Final = 500  # deleted per transaction, so that commits wait milliseconds at most
@@ -58,6 +62,7 @@ class ResultStore(ResultReader):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / DATABASE_FILE)
+        self.damaged_files = 0  # that were moved aside
         with self._storing():
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock_folder(folder)
@@ -68,6 +73,36 @@ class ResultStore(ResultReader):
             raise
 
     def _open(self) -> None:
+        try:
+            self._open_file()
+        except StoreUnavailable as error:
+            if not is_damage(error.__cause__):
+                raise
+            self._recover(error)
+
+    def _recover(self, damage: StoreUnavailable) -> None:
+        """Go on with a new database that has what could be read of the damaged one."""
+        with self._storing():
+            aside = move_aside(self._path)
+            self._life += 1
+            self._open_file()
+            found = save(aside, self._writer)
+            (self._count,) = self._writer.execute("SELECT COUNT(*) FROM results").fetchone()
+        self.damaged_files += 1
+        log.error("%s; it is now %s, %s results were saved from it", damage, found.aside, found.saved)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """StoreUnavailable, after which a damaged database has been replaced."""
+        try:
+            with self._storing():
+                yield
+        except StoreUnavailable as error:
+            if is_damage(error.__cause__):
+                self._recover(error)
+            raise
+
+    def _open_file(self) -> None:
         with self._storing():
             self._writer = self._connect()
             version = version_of(self._writer)
@@ -90,7 +125,7 @@ class ResultStore(ResultReader):
         In place of a result that is not kept: FrameConflict where the key belongs to a frame of another
         capture time, ResultRetired where it was deleted, ResultTooLarge above MAX_RESULT_BYTES.
         """
-        with self._storing(), _transaction(self._writer):
+        with self._writing(), _transaction(self._writer):
             outcomes = [self._put_one(result) for result in results]
         self._count += sum(isinstance(one, Committed) and not one.repeated for one in outcomes)
         return outcomes
@@ -106,7 +141,7 @@ class ResultStore(ResultReader):
         oldest_stored: unix nanoseconds, results stored before go, as cloud.retention says. max_bytes: while
         the database uses more, the oldest results go.
         """
-        with self._storing():
+        with self._writing():
             until = last_old(self._writer, oldest_stored, time.time_ns(), RETIRE_ROWS)
             with _transaction(self._writer):
                 too_big = _bytes_in_use(self._writer) > max_bytes

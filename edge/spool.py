@@ -26,14 +26,13 @@ from edge.spool_file import (
     bytes_in_use,
     checksum,
     disk_free,
-    is_damage,
-    move_aside,
     open_file,
     salvage,
 )
 from edge.spool_policy import SpoolLimits, Victim
 from edge.spool_types import Depth, Fate, Lane
 from edge.uplink import OutgoingFrame
+from splitcodec.damaged import is_damage, move_aside
 from splitcodec.errors import SpoolFull, SpoolUnavailable
 
 log = logging.getLogger(__name__)

@@ -5,22 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import time
-import urllib.parse
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from edge.uplink import OutgoingFrame
+from splitcodec.damaged import lenient, open_damaged, readable_rows
 
 log = logging.getLogger(__name__)
 
 SPOOL_FILE: Final = "spool.sqlite3"
 SCHEMA_VERSION: Final = 1
-KEPT_DAMAGED_FILES: Final = 2
-MAX_ROW: Final = 2**62
 WAL_BYTES: Final = 16 * 2**20  # the write-ahead log is cut back to this once its content is in the file
 DISK_RESERVE_BYTES: Final = 32 * 2**20  # of the disk are left alone: write-ahead log, state, others ...
 DISK_RESERVE_SHARE: Final = 1 / 8  # ... or this much of a small one
@@ -86,6 +82,9 @@ CREATE TABLE IF NOT EXISTS letters (  -- with `remains`, what it takes to send q
 """
 """Tables that came later; an edge of before leaves them alone."""
 FRAME_COLUMNS: Final = "device, camera, seq, task, captured, crc, bitstream"
+_READABLE: Final = (
+    f"SELECT id, spooled, worth, {FRAME_COLUMNS} FROM frames NOT INDEXED WHERE id > ? ORDER BY id"
+)
 
 
 @dataclass(frozen=True)
@@ -114,16 +113,11 @@ def checksum(frame: OutgoingFrame) -> int:
     return zlib.crc32(frame.bitstream, zlib.crc32("\0".join(map(str, names)).encode()))
 
 
-def is_damage(error: Exception) -> bool:
-    """Whether SQLite says that the file itself is broken, not that it cannot be used just now."""
-    return type(error) is sqlite3.DatabaseError
-
-
 def open_file(path: Path) -> sqlite3.Connection:
     """A connection that commits to disk before it returns. sqlite3.Error; the exact class DatabaseError means
     that the file is damaged."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.text_factory = _lenient
+    connection.text_factory = lenient
     try:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -160,22 +154,6 @@ def disk_free(folder: Path, connection: sqlite3.Connection) -> int:
     return max(disk.f_bavail * disk.f_frsize - reserve, 0) + pages * size
 
 
-def move_aside(path: Path) -> Path:
-    """Rename a damaged file and its log out of the way; only the newest few such files are kept."""
-    stamp = time.time_ns() // 1000
-    aside = path.with_name(f"{path.stem}.damaged-{stamp}{path.suffix}")
-    path.replace(aside)
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists():
-        wal.replace(aside.with_name(aside.name + "-wal"))
-    path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    older = sorted(path.parent.glob(f"{path.stem}.damaged-*{path.suffix}"))[:-KEPT_DAMAGED_FILES]
-    for old in older:
-        for part in (old, old.with_name(old.name + "-wal"), old.with_name(old.name + "-shm")):
-            part.unlink(missing_ok=True)
-    return aside
-
-
 @dataclass(frozen=True)
 class Salvage:
     """Frames that were taken over, and how many more the damaged file said it held."""
@@ -187,14 +165,13 @@ class Salvage:
 def salvage(aside: Path, into: sqlite3.Connection) -> Salvage:
     """Copy every sound row that can still be read."""
     try:
-        source = sqlite3.connect(f"file:{urllib.parse.quote(str(aside))}?mode=ro", uri=True)
+        source = open_damaged(aside)
     except sqlite3.Error as error:
         log.warning("%s: %s", aside, error)
         return Salvage(0, 0)
-    source.text_factory = _lenient
     saved = 0
     into.execute("BEGIN IMMEDIATE")
-    for number, spooled, worth, *rest in _readable_rows(source):
+    for number, spooled, worth, *rest in readable_rows(source, _READABLE):
         if isinstance(spooled, float) and isinstance(worth, int) and StoredRow(*rest).frame() is not None:
             saved += into.execute(
                 f"INSERT OR IGNORE INTO frames (id, spooled, worth, {FRAME_COLUMNS}, num_bytes) "
@@ -207,28 +184,8 @@ def salvage(aside: Path, into: sqlite3.Connection) -> Salvage:
     return Salvage(saved, max(held - saved, 0))
 
 
-def _readable_rows(source: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-    """Rows by rising id; a part that cannot be read is left out in growing steps."""
-    query = f"SELECT id, spooled, worth, {FRAME_COLUMNS} FROM frames NOT INDEXED WHERE id > ? ORDER BY id"
-    after, step = 0, 1
-    while after < MAX_ROW:
-        try:
-            for row in source.execute(query, (after,)):
-                after, step = row[0], 1
-                yield row
-        except sqlite3.Error:
-            after, step = after + step, step * 2
-        else:
-            return
-
-
 def _held(source: sqlite3.Connection) -> int:
     try:
         return int(source.execute("SELECT frames FROM totals").fetchone()[0])
     except (sqlite3.Error, TypeError, ValueError):
         return 0
-
-
-def _lenient(text: bytes) -> str:
-    """Damaged text must not stop the reading; its row fails the checksum."""
-    return text.decode("utf-8", "replace")

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from cloud.messages import FrameKey
 from cloud.reads import MAX_PAGE_BYTES, Filter
-from cloud.store import DATABASE_FILE, Committed, ResultStore
+from cloud.store import Committed, ResultStore
 from splitcodec.errors import CursorOutOfRange, FrameConflict, StoreUnavailable
 from splitcodec.wire.v1 import results_pb2
 
@@ -148,12 +148,6 @@ def test_a_second_service_on_the_same_folder_is_refused(tmp_path: Path, store: R
     with pytest.raises(StoreUnavailable, match="in use by another cloud service"):
         ResultStore(tmp_path)
     store.put([result(1)])
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / DATABASE_FILE).write_bytes(b"x" * 5000)
-    with pytest.raises(StoreUnavailable, match="not a database"):
-        ResultStore(tmp_path)
 
 
 def test_old_results_are_retired_and_young_ones_kept(store: ResultStore) -> None:

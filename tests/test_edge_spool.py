@@ -11,9 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from edge.metrics import EdgeMetrics
 from edge.spool import ROW_BYTES, Spool
-from edge.spool_file import KEPT_DAMAGED_FILES, SPOOL_FILE
+from edge.spool_file import SPOOL_FILE
 from edge.spool_policy import SpoolLimits
 from edge.uplink import OutgoingFrame
+from splitcodec.damaged import KEPT_DAMAGED_FILES
 from splitcodec.errors import SpoolFull, SpoolUnavailable
 
 ROOMY = SpoolLimits(2**30, 86_400)
