@@ -28,6 +28,7 @@ STATUS: Final[dict[type[errors.SplitcodecError], grpc.StatusCode]] = {
     errors.UnsupportedVersion: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DigestMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SigmaIndexMismatch: grpc.StatusCode.DATA_LOSS,
+    errors.StateMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RateOutOfRange: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnknownTask: grpc.StatusCode.NOT_FOUND,
     errors.ResultNotFound: grpc.StatusCode.NOT_FOUND,
@@ -61,6 +62,7 @@ SETTLING: Final[tuple[type[errors.SplitcodecError], ...]] = (
     errors.ResultRetired,
     errors.ResultTooLarge,
     errors.SigmaIndexMismatch,
+    errors.StateMismatch,
     errors.UndecodableFrame,
     errors.UnknownTask,
 )

@@ -99,8 +99,8 @@ def serialize(bitstream: Bitstream) -> bytes:
         header.network_width // SIZE_MULTIPLE,
         header.sigma_crc,
     )
-    parts = (fixed, _varint(len(bitstream.z)), _varint(len(bitstream.y)), bitstream.z, bitstream.y)
-    _check_total(sum(len(part) for part in parts) + _CRC.size)
+    parts = (fixed, varint(len(bitstream.z)), varint(len(bitstream.y)), bitstream.z, bitstream.y)
+    check_total(sum(len(part) for part in parts) + _CRC.size)
     body = b"".join(parts)
     return body + _CRC.pack(google_crc32c.value(body))
 
@@ -111,7 +111,7 @@ def parse(data: bytes | memoryview) -> Bitstream:
     Raises BitstreamTooLarge, UnsupportedVersion or CorruptBitstream. Whether this side holds the codec
     and prompt of the digests, and whether the rate is one of theirs, is for the caller to check next.
     """
-    _check_total(len(data))
+    check_total(len(data))
     data = bytes(data)
     if not data.startswith(MAGIC):
         raise CorruptBitstream(
@@ -130,8 +130,8 @@ def parse(data: bytes | memoryview) -> Bitstream:
     _, _, flags, codec, prompt, rate, source_h, source_w, network_h, network_w, crc = _FIXED.unpack_from(data)
     if flags:
         raise UnsupportedVersion(f"flags {flags:#04x} are unknown to this side: update the older side")
-    z_bytes, start = _read_varint(data, _FIXED.size, end)
-    y_bytes, start = _read_varint(data, start, end)
+    z_bytes, start = read_varint(data, _FIXED.size, end)
+    y_bytes, start = read_varint(data, start, end)
     if start + z_bytes + y_bytes != end:
         raise CorruptBitstream(f"substreams claim {z_bytes} + {y_bytes} bytes; {end - start} are there")
     header = Header(
@@ -140,7 +140,8 @@ def parse(data: bytes | memoryview) -> Bitstream:
     return Bitstream(header, data[start : start + z_bytes], data[start + z_bytes : end])
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Unsigned LEB128 in its shortest form."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -149,7 +150,7 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_varint(data: bytes, start: int, end: int) -> tuple[int, int]:
+def read_varint(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Value of the varint at `start`, and the offset behind it; reads nothing at or after `end`."""
     value = 0
     for position in range(start, min(start + MAX_VARINT_BYTES, end)):
@@ -162,7 +163,8 @@ def _read_varint(data: bytes, start: int, end: int) -> tuple[int, int]:
     raise CorruptBitstream(f"length at offset {start} does not end within {MAX_VARINT_BYTES} bytes")
 
 
-def _check_total(num_bytes: int) -> None:
+def check_total(num_bytes: int) -> None:
+    """BitstreamTooLarge above MAX_BITSTREAM_BYTES."""
     if num_bytes > MAX_BITSTREAM_BYTES:
         raise BitstreamTooLarge(f"{num_bytes} bytes; the limit is {MAX_BITSTREAM_BYTES}: send less")
 

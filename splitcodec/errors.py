@@ -10,6 +10,7 @@ SplitcodecError
 |   |-- PackMismatch             this side holds another pack
 |   `-- UnknownPrompt            this side does not hold that prompt
 |-- SigmaIndexMismatch         the two sides computed different sigma indexes
+|-- StateMismatch              holds cells of a frame that this side has not decoded
 |-- SymbolOutOfRange           a symbol or sigma index that its table does not hold
 |-- PackError                  a pack that cannot be used
 |   |-- PackNotFound             no pack at that place
@@ -109,6 +110,10 @@ class UnknownPrompt(DigestMismatch):
 
 class SigmaIndexMismatch(SplitcodecError):
     """Two sides derived different sigma indexes from one z; this library is at fault: report it."""
+
+
+class StateMismatch(SplitcodecError):
+    """A frame holds cells of a state that this side does not have; the device must send a key frame."""
 
 
 class SymbolOutOfRange(SplitcodecError):

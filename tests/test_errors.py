@@ -5,7 +5,7 @@ import re
 
 from splitcodec import errors
 
-SCREEN_LINES = 70
+SCREEN_LINES = 75
 
 
 def classes() -> list[type[Exception]]:

@@ -31,6 +31,7 @@ from splitcodec.export.half import round_to_half
 from splitcodec.export.to_onnx import ExportInput, check_export, to_onnx
 from splitcodec.models.codec import gaussian_bits
 from splitcodec.packs import Pack, load_pack
+from splitcodec.packs.schema import LATENT_OUTPUT
 from splitcodec.packs.write import PackContents, TaskContents, write_pack
 from splitcodec.runtime import open_session
 from splitcodec.training.codec_run import CodecParts
@@ -44,8 +45,8 @@ GRAPHS = {
     "head": exported.HeadGraph,
     "hyper_encoder": exported.HyperEncoderGraph,
     "scale": exported.ScaleGraph,
-    "quantizer": exported.QuantizerGraph,
-    "decoder": exported.DecoderGraph,
+    "quantizer": exported.HeldQuantizerGraph,
+    "decoder": exported.HeldDecoderGraph,
 }
 
 
@@ -65,6 +66,8 @@ def feeds(graph: CodecGraph, pack: Pack, size: tuple[int, int]) -> dict[str, Arr
         "y": rng.normal(size=latent) * 4,
         "symbols": np.rint(rng.normal(size=latent) * 2),
         "symbol_limit": rng.integers(2, 9, latent),
+        "held": rng.integers(0, 2, (3, 1, h // 2, w // 2)),
+        "kept": rng.normal(size=latent) * 4,
         "z_symbols": rng.integers(-Z_MAX, Z_MAX + 1, (3, z, -(-h // 4), -(-w // 4))),
         "rate_shift": rng.integers(-5, 6, (3, y, 1, 1)),
         "gain_y": rng.uniform(0.5, 3, (3, y, 1, 1)),
@@ -91,6 +94,10 @@ def test_exported_graph_equals_torch_at_another_size(
     want = (wanted[0] if isinstance(wanted, tuple) else wanted).numpy()
     if name == "head":
         assert np.abs(outputs["importance"] - wanted[1].numpy()).max() < 1e-5
+    if LATENT_OUTPUT in outputs:
+        latent, cells = outputs[LATENT_OUTPUT], inputs["held"].repeat(2, 2).repeat(2, 3) > 0
+        assert np.array_equal(np.where(cells, latent, 0), np.where(cells, inputs["kept"], 0))
+        assert np.abs(np.where(cells, 0, latent - wanted[1].numpy())).mean() < 1e-3
     assert found.shape == want.shape
     assert want.std() > 0
     if name in ("scale", "hyper_encoder", "quantizer"):  # integers; a float tie may fall either way

@@ -47,6 +47,8 @@ INPUT_SHAPES: dict[str, Shape] = {
     "gain_z_inv": ["N", CZ, 1, 1],
     "rate_shift": ["N", CY, 1, 1],
     "feature": ["N", CH, "h8", "w8"],
+    "held": ["N", 1, "hc", "wc"],
+    "kept": ["N", CY, "h", "w"],
 }
 PROMPT_SHAPES: dict[str, list[int]] = {
     "g_a.conv0.weight": [CY, 3, 16, 16],
@@ -63,15 +65,24 @@ PROMPT_SHAPES: dict[str, list[int]] = {
 
 
 def model(
-    nodes: Nodes, inputs: Sequence[str], output: tuple[str, Shape], constants: dict[str, NDArray[np.generic]]
+    nodes: Nodes,
+    inputs: Sequence[str],
+    output: tuple[str, Shape],
+    constants: dict[str, NDArray[np.generic]],
+    holds: bool = False,
 ) -> bytes:
-    """ONNX bytes of a graph whose inputs are contract or prompt tensors by name."""
+    """ONNX bytes of a graph whose inputs are contract or prompt tensors by name.
+
+    holds: `latent`, [N, CY, h, w], is a second output, and `held` and `kept` are inputs.
+    """
+    outputs = [output, ("latent", INPUT_SHAPES["kept"])] if holds else [output]
+    inputs = [*inputs, "held", "kept"] if holds else inputs
     shapes = {**INPUT_SHAPES, **PROMPT_SHAPES}
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in inputs],
-        [helper.make_tensor_value_info(output[0], TensorProto.FLOAT, output[1])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
@@ -149,34 +160,58 @@ def scale_graph() -> bytes:
     return model(nodes, inputs, ("sigma_index", ["N", CY, "H16", "W16"]), constants)
 
 
-def quantizer_graph() -> bytes:
+def _hold(nodes: Nodes, value: str) -> None:
+    """Appends: kept where a cell is held, else `value` -> latent; and `holds`, [N, 1, h, w] of 0 and 1."""
+    nodes += [
+        helper.make_node("Resize", ["held", "", "twice"], ["holds"], mode="nearest"),
+        helper.make_node("Greater", ["holds", "half"], ["is_held"]),
+        helper.make_node("Where", ["is_held", "kept", value], ["latent"]),
+    ]
+
+
+_HOLD = {"twice": np.array([1, 1, 2, 2], np.float32), "half": _f32(0.5)}
+
+
+def quantizer_graph(holds: bool = False) -> bytes:
     nodes: Nodes = []
     _mean(nodes)
     _crop_mean(nodes, "y")
+    clipped = "clipped" if holds else "symbols"
     nodes += [
         helper.make_node("Sub", ["y", "mean"], ["residual"]),
         *_round_half_up("residual", "rounded"),
         helper.make_node("Neg", ["symbol_limit"], ["low"]),
         helper.make_node("Max", ["rounded", "low"], ["above"]),
-        helper.make_node("Min", ["above", "symbol_limit"], ["symbols"]),
+        helper.make_node("Min", ["above", "symbol_limit"], [clipped]),
     ]
+    if holds:
+        nodes.append(helper.make_node("Add", ["clipped", "mean"], ["coded"]))
+        _hold(nodes, "coded")
+        nodes += [
+            helper.make_node("Sub", ["one", "holds"], ["free"]),
+            helper.make_node("Mul", ["clipped", "free"], ["symbols"]),
+        ]
     inputs = ["y", "z_symbols", "gain_z_inv", "symbol_limit", "h_s_mean.conv0.weight", "h_s_mean.conv0.bias"]
-    return model(nodes, inputs, ("symbols", INPUT_SHAPES["symbols"]), {"half": _f32(0.5), **_SLICE})
+    constants = {"half": _f32(0.5), **_SLICE, **({**_HOLD, "one": _f32(1)} if holds else {})}
+    return model(nodes, inputs, ("symbols", INPUT_SHAPES["symbols"]), constants, holds)
 
 
-def decoder_graph() -> bytes:
+def decoder_graph(holds: bool = False) -> bytes:
     nodes: Nodes = []
     _mean(nodes)
     _crop_mean(nodes, "symbols")
+    nodes.append(helper.make_node("Add", ["symbols", "mean"], ["y_scaled"]))
+    if holds:
+        _hold(nodes, "y_scaled")
     nodes += [
-        helper.make_node("Add", ["symbols", "mean"], ["y_scaled"]),
-        helper.make_node("Mul", ["y_scaled", "gain_y_inv"], ["y_hat"]),
+        helper.make_node("Mul", ["latent" if holds else "y_scaled", "gain_y_inv"], ["y_hat"]),
         helper.make_node("Conv", ["y_hat", "g_s.conv0.weight", "g_s.conv0.bias"], ["wide"]),
         helper.make_node("DepthToSpace", ["wide"], ["feature"], blocksize=2, mode="CRD"),
     ]
     prompts = [name for name in PROMPT_SHAPES if name.startswith(("h_s_mean", "g_s"))]
     inputs = ["symbols", "z_symbols", "gain_z_inv", "gain_y_inv", *prompts]
-    return model(nodes, inputs, ("feature", INPUT_SHAPES["feature"]), dict(_SLICE))
+    constants = {**_SLICE, **(_HOLD if holds else {})}
+    return model(nodes, inputs, ("feature", INPUT_SHAPES["feature"]), constants, holds)
 
 
 def prompt_tensors(seed: int = 0) -> dict[str, NDArray[np.generic]]:
@@ -242,6 +277,13 @@ def with_task(task: str, seed: int) -> PackContents:
     base = contents()
     other = replace(base.tasks["detect"], tensors=prompt_tensors(seed), tail=tail_graph(seed))
     return replace(base, tasks={**base.tasks, task: other})
+
+
+def holding() -> PackContents:
+    """The tiny pack with graphs that can hold cells."""
+    base = contents()
+    graphs = {**base.graphs, "quantizer": quantizer_graph(True), "decoder": decoder_graph(True)}
+    return replace(base, graphs=graphs)
 
 
 def three_tasks() -> PackContents:

@@ -4,8 +4,10 @@ Letters in its docstrings: N batch; H, W network size; h = H/16, w = W/16; hz = 
 Cy latent, Cz hyper-latent and Ch feature channels, from the pack's manifest.
 """
 
-from splitcodec.codec.decoder import CLOUD_STAGES, DecodedFeature, FeatureDecoder
+from splitcodec.codec.decoder import CLOUD_STAGES, FeatureDecoder
+from splitcodec.codec.decoding import DecodedFeature
 from splitcodec.codec.encoder import EDGE_STAGES, EncodedFrame, FeatureEncoder
+from splitcodec.codec.held import LatentState
 
 __all__ = [
     "CLOUD_STAGES",
@@ -14,4 +16,5 @@ __all__ = [
     "EncodedFrame",
     "FeatureDecoder",
     "FeatureEncoder",
+    "LatentState",
 ]

@@ -2,56 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from splitcodec.bitstream import SIZE_MULTIPLE, Bitstream, Header, parse
+from splitcodec.bitstream import SIZE_MULTIPLE, parse
 from splitcodec.codec.clock import Stopwatch, shared
+from splitcodec.codec.decoding import (
+    DecodedFeature,
+    DecodingFrame,
+    begin_held,
+    check_empty,
+    held_inputs,
+    join_rows,
+)
 from splitcodec.codec.exact import ExactScale, open_graph
+from splitcodec.codec.held import CELL, LatentState, coded_latent
 from splitcodec.entropy import decode_hyper, decode_symbols, sigma_crc
-from splitcodec.errors import PackMismatch, SigmaIndexMismatch, SplitcodecError
+from splitcodec.errors import (
+    PackMismatch,
+    SigmaIndexMismatch,
+    SplitcodecError,
+)
+from splitcodec.held_bitstream import is_held
 from splitcodec.packs import Pack
-from splitcodec.prompts import Prompt, PromptStore, RateInputs
+from splitcodec.packs.schema import HOLD_INPUTS, LATENT_OUTPUT
+from splitcodec.prompts import Prompt, PromptStore
 from splitcodec.runtime import Session
 
 Array = NDArray[Any]
 CLOUD_STAGES: Final = ("entropy", "hyper", "decoder")
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedFeature:
-    """The feature a task tail reads: float32 [1, Ch, H/8, W/8], with the header and prompt it came with.
-
-    stage_seconds: seconds per stage of CLOUD_STAGES; graphs that ran for a whole batch are shared out evenly.
-    """
-
-    feature: NDArray[np.float32]
-    header: Header
-    prompt: Prompt
-    stage_seconds: Mapping[str, float]
-
-
-@dataclass
-class _Frame:
-    """One frame on its way through the cloud half."""
-
-    bitstream: Bitstream
-    prompt: Prompt
-    rate: RateInputs
-    clock: Stopwatch
-    z: Array = field(default_factory=lambda: np.empty(0, np.float32))
-    symbols: Array = field(default_factory=lambda: np.empty(0, np.float32))
-
-    @property
-    def key(self) -> tuple[str, int, int]:
-        """Frames with one key can share a run of the graphs."""
-        header = self.bitstream.header
-        return (self.prompt.digest, header.network_height, header.network_width)
 
 
 class FeatureDecoder:
@@ -91,33 +74,41 @@ class FeatureDecoder:
             "gain_z_inv": at.gain_z_inv,
             "gain_y_inv": at.gain_y_inv,
         }
+        if self.pack.holds:
+            held = np.zeros((1, 1, cells // CELL, cells // CELL), np.float32)
+            feed |= dict(zip(HOLD_INPUTS, (held, np.zeros_like(feed["symbols"])), strict=True))
         self._decoder.run({**feed, **prompt.graph_inputs("decoder")})
 
-    def decompress(self, data: bytes) -> DecodedFeature:
-        """Decodes one bitstream.
+    def decompress(self, data: bytes, state: LatentState | None = None) -> DecodedFeature:
+        """Decodes one bitstream; state: of the frame before, for one that holds cells.
 
-        Raises BitstreamError (damaged or oversize), PackMismatch or UnknownPrompt (made with other weights),
-        RateOutOfRange, SigmaIndexMismatch, GraphFailed.
+        Raises StateMismatch (the frame builds on another state), BitstreamError (damaged or oversize),
+        PackMismatch or UnknownPrompt (made with other weights), RateOutOfRange, SigmaIndexMismatch,
+        GraphFailed.
         """
-        result = self.decompress_batch([data])[0]
+        result = self.decompress_batch([data], states=[state])[0]
         if isinstance(result, SplitcodecError):
             raise result
         return result
 
     def decompress_batch(
-        self, batch: Sequence[bytes], leased: Prompt | None = None
+        self,
+        batch: Sequence[bytes],
+        leased: Prompt | None = None,
+        states: Sequence[LatentState | None] | None = None,
     ) -> list[DecodedFeature | SplitcodecError]:
         """Decodes several bitstreams; the answers have their order, and a bad frame's answer is its error.
 
         Frames of one prompt and one network size share the runs of the graphs; the bad ones do not harm the
         others. leased: a prompt that the caller holds, for the frames that name it; it may be retiring.
+        states: for each frame that of the one before, None for key frames.
         """
         results: list[DecodedFeature | SplitcodecError | None] = [None] * len(batch)
-        groups: dict[tuple[str, int, int], list[tuple[int, _Frame]]] = {}
+        groups: dict[tuple[str, int, int], list[tuple[int, DecodingFrame]]] = {}
         with ExitStack() as leases:
             for position, data in enumerate(batch):
                 try:
-                    frame = self._begin(data, leased, leases)
+                    frame = self._begin(data, leased, leases, states[position] if states else None)
                 except SplitcodecError as error:
                     results[position] = error
                 else:
@@ -128,10 +119,14 @@ class FeatureDecoder:
                     results[position] = outcome
         return [result for result in results if result is not None]
 
-    def _begin(self, data: bytes, leased: Prompt | None, leases: ExitStack) -> _Frame:
+    def _begin(
+        self, data: bytes, leased: Prompt | None, leases: ExitStack, state: LatentState | None
+    ) -> DecodingFrame:
         """Parses, finds pack, prompt and rate, and decodes z."""
         clock = Stopwatch()
         with clock("entropy"):
+            if is_held(data):
+                return begin_held(data, state if self.pack.holds else None, clock)
             bitstream = parse(data)
             header = bitstream.header
             if header.codec_digest != self.pack.wire_digest:
@@ -147,9 +142,9 @@ class FeatureDecoder:
             cells = [-(-side // 64) for side in (header.network_height, header.network_width)]
             shape = (self.pack.manifest.codec.hyper_channels, cells[0], cells[1])
             z = decode_hyper(bitstream.z, shape, at.z_counts).astype(np.float32)
-        return _Frame(bitstream, prompt, at, clock, z)
+        return DecodingFrame(header, prompt, at, clock, z, bitstream.y, header.sigma_crc)
 
-    def _decode_group(self, frames: list[_Frame]) -> list[DecodedFeature | SplitcodecError]:
+    def _decode_group(self, frames: list[DecodingFrame]) -> list[DecodedFeature | SplitcodecError]:
         """Runs the graphs for frames of one key; an error of a graph is the answer of every frame in it."""
         try:
             indexes = self._scale_batch(frames)
@@ -167,48 +162,56 @@ class FeatureDecoder:
             features = self._decoder_batch([frames[position] for position in sound])
         except SplitcodecError as error:
             return [outcome or error for outcome in outcomes]
-        for position, feature in zip(sound, features, strict=True):
+        for position, (feature, latent) in zip(sound, features, strict=True):
             frame = frames[position]
             outcomes[position] = DecodedFeature(
-                feature, frame.bitstream.header, frame.prompt, frame.clock.seconds
+                feature, frame.header, frame.prompt, frame.clock.seconds, frame, latent
             )
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _scale_batch(self, frames: list[_Frame]) -> NDArray[np.uint8]:
+    def _scale_batch(self, frames: list[DecodingFrame]) -> NDArray[np.uint8]:
         """Sigma indexes uint8 [N, Cy, h, w] of all frames."""
         prompt, (_, height, width) = frames[0].prompt, frames[0].key
         with shared([frame.clock for frame in frames], "hyper"):
             z = np.stack([frame.z for frame in frames])
-            shift = _join([frame.rate.rate_shift for frame in frames])
+            shift = join_rows([frame.rate.rate_shift for frame in frames])
             return self._scale.run(z, shift, prompt, height, width)
 
-    def _decode_symbols(self, frame: _Frame, index: NDArray[np.uint8]) -> None:
+    def _decode_symbols(self, frame: DecodingFrame, index: NDArray[np.uint8]) -> None:
         with frame.clock("entropy"):
-            if (found := sigma_crc(index)) != (want := frame.bitstream.header.sigma_crc):
+            found = sigma_crc(index) if frame.held is None else sigma_crc(index) & 0xFFFF
+            if found != frame.sigma_check:
                 raise SigmaIndexMismatch(
-                    f"sigma indexes have CRC {found:#010x} here and {want:#010x} at the encoder; the two "
-                    "machines "
-                    "disagree on the exact branch: run `splitcodec doctor` on both and report it"
+                    f"sigma indexes have CRC {found:#010x} here and {frame.sigma_check:#010x} "
+                    "at the encoder; the machines disagree on the exact branch: run `splitcodec doctor` on "
+                    "both and report it"
                 )
             tables = self.pack.tables_of(frame.prompt)
-            frame.symbols = decode_symbols(frame.bitstream.y, index, tables).astype(np.float32)
+            if frame.held is None:
+                frame.coded = decode_symbols(frame.y, index, tables)
+                frame.symbols = frame.coded.astype(np.float32)
+                return
+            where = coded_latent(frame.held)
+            chosen = np.ascontiguousarray(index[:, where])
+            check_empty(frame.y, chosen.size, "y")
+            frame.coded = decode_symbols(frame.y, chosen, tables) if chosen.size else chosen.astype(np.int32)
+            frame.symbols = np.zeros(index.shape, np.float32)
+            frame.symbols[:, where] = frame.coded
 
-    def _decoder_batch(self, frames: list[_Frame]) -> list[Array]:
-        """Features, float32 [1, Ch, H/8, W/8] each; nothing runs for no frames."""
+    def _decoder_batch(self, frames: list[DecodingFrame]) -> list[tuple[Array, Array | None]]:
+        """Features, float32 [1, Ch, H/8, W/8] each, and latents; nothing runs for no frames."""
         if not frames:
             return []
         with shared([frame.clock for frame in frames], "decoder"):
             feed = {
                 "symbols": np.stack([frame.symbols for frame in frames]),
                 "z_symbols": np.stack([frame.z for frame in frames]),
-                "gain_z_inv": _join([frame.rate.gain_z_inv for frame in frames]),
-                "gain_y_inv": _join([frame.rate.gain_y_inv for frame in frames]),
+                "gain_z_inv": join_rows([frame.rate.gain_z_inv for frame in frames]),
+                "gain_y_inv": join_rows([frame.rate.gain_y_inv for frame in frames]),
+                **(held_inputs(frames) if self.pack.holds else {}),
                 **frames[0].prompt.graph_inputs("decoder"),
             }
-            feature = self._decoder.run(feed)["feature"]
-        return [feature[i : i + 1] for i in range(len(frames))]
-
-
-def _join(columns: list[Array]) -> Array:
-    """Rate inputs [1, C, 1, 1] of each frame -> [N, C, 1, 1]; a single one keeps its identity."""
-    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+            given = self._decoder.run(feed)
+        feature, latent = given["feature"], given.get(LATENT_OUTPUT)
+        rows = range(len(frames))
+        return [(feature[i : i + 1], None if latent is None else latent[i : i + 1]) for i in rows]

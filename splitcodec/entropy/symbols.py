@@ -52,6 +52,14 @@ def encode_symbols(symbols: NDArray[np.int32], index: NDArray[np.uint8], tables:
     return encode_groups(ordered + limit, groups)
 
 
+def bits_of(
+    symbols: NDArray[np.int32], index: NDArray[np.uint8], tables: SymbolTables
+) -> NDArray[np.float32]:
+    """What each symbol costs, float32 of their shape; for decisions of the encoder, never for coding."""
+    bits: NDArray[np.float32] = tables.bits[index, symbols + tables.bits.shape[1] // 2]
+    return bits
+
+
 def decode_symbols(data: bytes, index: NDArray[np.uint8], tables: SymbolTables) -> NDArray[np.int32]:
     """Decode the symbols of a substream: int32, of the shape of `index` (uint8).
 

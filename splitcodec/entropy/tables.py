@@ -10,6 +10,7 @@ import re
 import zipfile
 import zlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,12 @@ class SymbolTables:
         if np.count_nonzero(self.counts[level]) != support.size:
             raise InvalidTables(f"y table {level}: counts outside its support -{limit}..{limit} must be 0")
         return model
+
+    @cached_property
+    def bits(self) -> NDArray[np.float32]:
+        """What each symbol costs, of the shape of `counts`; infinite outside the support."""
+        with np.errstate(divide="ignore"):
+            return (CDF_BITS - np.log2(self.counts)).astype(np.float32)
 
     @property
     def levels(self) -> int:

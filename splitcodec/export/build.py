@@ -16,13 +16,13 @@ from splitcodec.entropy import Z_MAX, SymbolTables, build_gaussian_tables
 from splitcodec.errors import TrainingError
 from splitcodec.export.fit_tables import integer_counts
 from splitcodec.export.graphs import (
-    DecoderGraph,
+    CodecGraph,
     HeadGraph,
     HyperEncoderGraph,
     PictureGraph,
-    QuantizerGraph,
     ScaleGraph,
     TailGraph,
+    latent_graphs,
 )
 from splitcodec.export.half import round_to_half
 from splitcodec.export.integers import base_branch, grid, prompt_bits, prompt_branch
@@ -65,12 +65,13 @@ def export_codec(codec: FeatureCodec, prompt: Mapping[str, Tensor]) -> CodecGrap
     macs: dict[str, float] = {}
     gaps: dict[str, float] = {}
     scale = ScaleGraph(codec)
-    graphs = {
+    quantizer, decoder = latent_graphs(codec)
+    graphs: dict[str, CodecGraph] = {
         "head": HeadGraph(codec),
         "hyper_encoder": HyperEncoderGraph(codec),
         "scale": scale,
-        "quantizer": QuantizerGraph(codec),
-        "decoder": DecoderGraph(codec),
+        "quantizer": quantizer,
+        "decoder": decoder,
     }
     for name, graph in graphs.items():
         inputs = [examples[item] for item in graph.inputs if item in examples]
@@ -156,6 +157,7 @@ def _examples(codec: FeatureCodec, tables: SymbolTables) -> dict[str, ExportInpu
     n = Dim("batch", max=64)
     cells = {2: 32 * Dim("cell_rows", min=1, max=64), 3: 32 * Dim("cell_columns", min=1, max=64)}
     latent = {2: 2 * Dim("cell_rows", min=1, max=64), 3: 2 * Dim("cell_columns", min=1, max=64)}
+    halves = {2: Dim("cell_rows", min=1, max=64), 3: Dim("cell_columns", min=1, max=64)}
     hyper = {2: Dim("hyper_rows", min=1, max=32), 3: Dim("hyper_columns", min=1, max=32)}
     h, w = height // 16, width // 16
     y, z = sizes.latent_channels, sizes.hyper_channels
@@ -170,6 +172,8 @@ def _examples(codec: FeatureCodec, tables: SymbolTables) -> dict[str, ExportInpu
         item("y", torch.randn(batch, y, h, w) * 3.0, latent),
         item("symbols", torch.round(torch.randn(batch, y, h, w)), latent),
         item("symbol_limit", torch.full((batch, y, h, w), float(tables.limit[0])), latent),
+        item("held", torch.randint(0, 2, (batch, 1, h // 2, w // 2)).float(), halves),
+        item("kept", torch.randn(batch, y, h, w) * 3.0, latent),
         item("z_symbols", z_symbols, hyper),
         item("gain_y", torch.rand(batch, y, 1, 1) + 0.5, {}),
         item("gain_y_inv", torch.rand(batch, y, 1, 1) + 0.5, {}),

@@ -12,10 +12,17 @@ from torch.nn import functional as F
 from splitcodec.entropy import SIGMA_LEVELS
 from splitcodec.export.integers import base_branch, grid, prompt_bits
 from splitcodec.models.codec import FeatureCodec
+from splitcodec.models.context import HeldCells, SpatialChannelContext
 from splitcodec.models.exact import ACT_MAX, ScaleBranch
 from splitcodec.models.prompts import PromptConv
 from splitcodec.models.transforms import FeatureAdapter, ImageExtractor
-from splitcodec.packs.schema import IMPORTANCE_OUTPUT, PICTURE_OUTPUT
+from splitcodec.packs.schema import (
+    GRAPH_INPUTS,
+    HOLD_INPUTS,
+    IMPORTANCE_OUTPUT,
+    LATENT_OUTPUT,
+    PICTURE_OUTPUT,
+)
 from splitcodec.training.cut import NamedOutputs
 from splitcodec.training.pixels import PixelAdapter, as_pixels
 
@@ -32,6 +39,8 @@ def prompt_names(codec: FeatureCodec, *groups: str) -> list[str]:
 
 class CodecGraph(nn.Module):
     """Base of the graphs: `inputs` names every input, the prompt tensors last."""
+
+    outputs: tuple[str, ...] = ()
 
     def __init__(self, codec: FeatureCodec, inputs: tuple[str, ...], groups: tuple[str, ...]) -> None:
         super().__init__()
@@ -65,8 +74,58 @@ class HyperEncoderGraph(CodecGraph):
         return torch.floor(z + 0.5)
 
 
+class HeldQuantizerGraph(CodecGraph):
+    """y, z_symbols, gain_z_inv, symbol_limit, held, kept, h_s_mean.* -> symbols, latent.
+
+    The latent is y_hat with gain: `kept` where a cell is held, where symbols are 0.
+    """
+
+    outputs: tuple[str, ...] = ("symbols", LATENT_OUTPUT)
+
+    def __init__(self, codec: FeatureCodec) -> None:
+        super().__init__(codec, (*GRAPH_INPUTS["quantizer"], *HOLD_INPUTS), ("h_s_mean",))
+
+    def forward(
+        self,
+        y: Tensor,
+        z_symbols: Tensor,
+        gain_z_inv: Tensor,
+        symbol_limit: Tensor,
+        held: Tensor,
+        kept: Tensor,
+        *prompt: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        support = self.codec.support(z_symbols, gain_z_inv, dict(zip(self.prompt, prompt, strict=True)), y)
+        steps = self.codec.context.quantize_held(y, support, symbol_limit, HeldCells(held, kept))
+        return steps.symbols, steps.latent
+
+
+class HeldDecoderGraph(CodecGraph):
+    """symbols, z_symbols, gain_z_inv, gain_y_inv, held, kept, h_s_mean.*, g_s.* -> feature, latent."""
+
+    outputs: tuple[str, ...] = ("feature", LATENT_OUTPUT)
+
+    def __init__(self, codec: FeatureCodec) -> None:
+        super().__init__(codec, (*GRAPH_INPUTS["decoder"], *HOLD_INPUTS), ("h_s_mean", "g_s"))
+
+    def forward(
+        self,
+        symbols: Tensor,
+        z_symbols: Tensor,
+        gain_z_inv: Tensor,
+        gain_y_inv: Tensor,
+        held: Tensor,
+        kept: Tensor,
+        *prompt: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        tensors = dict(zip(self.prompt, prompt, strict=True))
+        support = self.codec.support(z_symbols, gain_z_inv, tensors, symbols)
+        steps = self.codec.context.dequantize_held(symbols, support, HeldCells(held, kept))
+        return self.codec.synthesize(steps.latent, steps.means, gain_y_inv, tensors), steps.latent
+
+
 class QuantizerGraph(CodecGraph):
-    """y, z_symbols, gain_z_inv, symbol_limit, h_s_mean.* -> symbols."""
+    """For contexts that hold no cells: y, z_symbols, gain_z_inv, symbol_limit, h_s_mean.* -> symbols."""
 
     outputs: tuple[str, ...] = ("symbols",)
 
@@ -82,7 +141,7 @@ class QuantizerGraph(CodecGraph):
 
 
 class DecoderGraph(CodecGraph):
-    """symbols, z_symbols, gain_z_inv, gain_y_inv, h_s_mean.*, g_s.* -> feature."""
+    """For contexts that hold no cells: symbols, z_symbols, gains, h_s_mean.*, g_s.* -> feature."""
 
     outputs: tuple[str, ...] = ("feature",)
 
@@ -96,6 +155,13 @@ class DecoderGraph(CodecGraph):
         support = self.codec.support(z_symbols, gain_z_inv, tensors, symbols)
         means = self.codec.context.dequantize(symbols, support)
         return self.codec.reconstruct(symbols, means, gain_y_inv, tensors)
+
+
+def latent_graphs(codec: FeatureCodec) -> tuple[CodecGraph, CodecGraph]:
+    """Quantizer and decoder: with held cells where the context knows them."""
+    if isinstance(codec.context, SpatialChannelContext):
+        return HeldQuantizerGraph(codec), HeldDecoderGraph(codec)
+    return QuantizerGraph(codec), DecoderGraph(codec)
 
 
 class ScaleGraph(CodecGraph):
@@ -171,10 +237,13 @@ class PictureGraph(nn.Module):
 __all__ = [
     "DecoderGraph",
     "HeadGraph",
+    "HeldDecoderGraph",
+    "HeldQuantizerGraph",
     "HyperEncoderGraph",
     "PictureGraph",
     "QuantizerGraph",
     "ScaleBranch",
     "ScaleGraph",
     "TailGraph",
+    "latent_graphs",
 ]

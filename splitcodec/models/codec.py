@@ -115,7 +115,12 @@ class FeatureCodec(nn.Module):
         self, symbols: Tensor, means: Tensor, gain_y_inv: Tensor, prompt: Mapping[str, Tensor]
     ) -> Tensor:
         """symbols, means (N, Cy, h, w) -> feature (N, Ch, 2h, 2w)."""
-        y_hat = symbols + means
+        return self.synthesize(symbols + means, means, gain_y_inv, prompt)
+
+    def synthesize(
+        self, y_hat: Tensor, means: Tensor, gain_y_inv: Tensor, prompt: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Latent with gain, means (N, Cy, h, w) -> feature (N, Ch, 2h, 2w)."""
         if self.lrcp is not None:
             y_hat = y_hat + self.lrcp(means, y_hat)
         y_hat = y_hat * gain_y_inv

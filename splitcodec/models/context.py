@@ -14,7 +14,8 @@ slower and couples distant quadrants.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,27 @@ from splitcodec.models.prompts import PromptBranch
 from splitcodec.models.sizes import CodecSizes
 
 STEPS = 4
+SymbolOf = Callable[[Tensor, Tensor], Tensor]  # a step's polyphase channels and means -> its symbols
+
+
+@dataclass(frozen=True)
+class HeldCells:
+    """Cells (2x2 latent positions) that keep an earlier frame's latent.
+
+    cells: (N, 1, h/2, w/2), 1 where held, else 0; latent: (N, Cy, h, w), y_hat with gain.
+    """
+
+    cells: Tensor
+    latent: Tensor
+
+
+@dataclass(frozen=True)
+class ContextSteps:
+    """What the steps gave: symbols, means and the latent y_hat with gain, each (N, Cy, h, w)."""
+
+    symbols: Tensor
+    means: Tensor
+    latent: Tensor
 
 
 def step_channels(latent_channels: int) -> list[list[int]]:
@@ -98,31 +120,56 @@ class SpatialChannelContext(nn.Module):
 
         Rounds straight through, or adds uniform noise if `soft` (training only).
         """
-        folded = F.pixel_unshuffle(y, 2)
-        bound = None if limit is None else F.pixel_unshuffle(limit, 2)
+        steps = self._run(support, _rounding(y, limit, soft))
+        return steps.symbols, steps.means
+
+    def dequantize(self, symbols: Tensor, support: Tensor) -> Tensor:
+        """symbols (N, Cy, h, w) -> means, same shape; y_hat is their sum."""
+        return self._run(support, _given(symbols)).means
+
+    def quantize_held(self, y: Tensor, support: Tensor, limit: Tensor, held: HeldCells) -> ContextSteps:
+        """`quantize` where the held cells keep their latent: their symbols are 0."""
+        return self._run(support, _rounding(y, limit, False), held)
+
+    def dequantize_held(self, symbols: Tensor, support: Tensor, held: HeldCells) -> ContextSteps:
+        """`dequantize` where the held cells keep their latent."""
+        return self._run(support, _given(symbols), held)
+
+    def _run(self, support: Tensor, symbol_of: SymbolOf, held: HeldCells | None = None) -> ContextSteps:
+        """The four steps; what later ones look at is the kept latent where a cell is held."""
+        kept = None if held is None else F.pixel_unshuffle(held.latent, 2)
         symbols: list[Tensor] = []
         means: list[Tensor] = []
         decoded: list[Tensor] = []
         for i in range(STEPS):
             channels = getattr(self, f"channels{i}")
             mean = self._mean(i, support, decoded)
-            residual = folded.index_select(1, channels) - mean
-            symbol = residual + torch.rand_like(residual) - 0.5 if soft else ste_round(residual)
-            if bound is not None:
-                edge = bound.index_select(1, channels)
-                symbol = torch.minimum(torch.maximum(symbol, -edge), edge)
+            symbol = symbol_of(channels, mean)
+            value = symbol + mean
+            if held is not None and kept is not None:
+                symbol = symbol * (1.0 - held.cells)
+                value = torch.where(held.cells > 0.5, kept.index_select(1, channels), value)
             symbols.append(symbol)
             means.append(mean)
-            decoded.append(symbol + mean)
-        return F.pixel_shuffle(self._fold(symbols), 2), F.pixel_shuffle(self._fold(means), 2)
+            decoded.append(value)
+        return ContextSteps(*(F.pixel_shuffle(self._fold(parts), 2) for parts in (symbols, means, decoded)))
 
-    def dequantize(self, symbols: Tensor, support: Tensor) -> Tensor:
-        """symbols (N, Cy, h, w) -> means, same shape; y_hat is their sum."""
-        folded = F.pixel_unshuffle(symbols, 2)
-        means: list[Tensor] = []
-        decoded: list[Tensor] = []
-        for i in range(STEPS):
-            mean = self._mean(i, support, decoded)
-            means.append(mean)
-            decoded.append(folded.index_select(1, getattr(self, f"channels{i}")) + mean)
-        return F.pixel_shuffle(self._fold(means), 2)
+
+def _rounding(y: Tensor, limit: Tensor | None, soft: bool) -> SymbolOf:
+    folded = F.pixel_unshuffle(y, 2)
+    bound = None if limit is None else F.pixel_unshuffle(limit, 2)
+
+    def symbol_of(channels: Tensor, mean: Tensor) -> Tensor:
+        residual = folded.index_select(1, channels) - mean
+        symbol = residual + torch.rand_like(residual) - 0.5 if soft else ste_round(residual)
+        if bound is None:
+            return symbol
+        edge = bound.index_select(1, channels)
+        return torch.minimum(torch.maximum(symbol, -edge), edge)
+
+    return symbol_of
+
+
+def _given(symbols: Tensor) -> SymbolOf:
+    folded = F.pixel_unshuffle(symbols, 2)
+    return lambda channels, _: folded.index_select(1, channels)

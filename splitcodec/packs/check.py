@@ -15,7 +15,9 @@ from splitcodec.packs.onnx_graph import read_outline
 from splitcodec.packs.schema import (
     GRAPH_INPUTS,
     GRAPH_OUTPUT,
+    HOLD_INPUTS,
     IMPORTANCE_OUTPUT,
+    LATENT_OUTPUT,
     PICTURE_OUTPUT,
     TAIL_INPUT,
     CodecSection,
@@ -30,15 +32,14 @@ CHECK_SIZE: Final = (4, 5)
 """Height and width, in hyper-latent cells, of the check input."""
 
 
-def check_graph(name: GraphName, data: bytes, codec: CodecSection) -> None:
-    """Raises InvalidManifest unless a codec graph takes exactly its inputs and prompt tensors, and gives its
-    output.
-
-    Raises UnsafePack as `read_outline` does.
+def check_graph(name: GraphName, data: bytes, codec: CodecSection) -> bool:
+    """Whether a codec graph can hold cells. Raises InvalidManifest unless it takes exactly its inputs and
+    prompt tensors, and gives its outputs; UnsafePack as `read_outline` does.
     """
     outline = read_outline(data, f"{name}.onnx")
     prompt = {key: spec.shape for key, spec in codec.prompt_schema.items() if name in spec.graphs}
-    expected = {*GRAPH_INPUTS[name], *prompt}
+    holds = name in ("quantizer", "decoder") and LATENT_OUTPUT in outline.outputs
+    expected = {*GRAPH_INPUTS[name], *prompt, *(HOLD_INPUTS if holds else ())}
     if set(outline.inputs) != expected:
         missing, extra = sorted(expected - set(outline.inputs)), sorted(set(outline.inputs) - expected)
         raise InvalidManifest(f"{name}.onnx lacks inputs {missing} and has extra {extra}; export it again")
@@ -47,11 +48,12 @@ def check_graph(name: GraphName, data: bytes, codec: CodecSection) -> None:
             raise InvalidManifest(
                 f"{name}.onnx takes {key} as {outline.inputs[key]}, the prompt schema says {shape}"
             )
-    optional = {IMPORTANCE_OUTPUT} if name == "head" else set()
-    if set(outline.outputs) - optional != {GRAPH_OUTPUT[name]}:
+    optional = {"head": {IMPORTANCE_OUTPUT}, "quantizer": {LATENT_OUTPUT}, "decoder": {LATENT_OUTPUT}}
+    if set(outline.outputs) - optional.get(name, set()) != {GRAPH_OUTPUT[name]}:
         raise InvalidManifest(
             f"{name}.onnx gives {sorted(outline.outputs)}; it must give {GRAPH_OUTPUT[name]}"
         )
+    return holds
 
 
 def check_tail(name: str, data: bytes) -> None:

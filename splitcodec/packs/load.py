@@ -43,8 +43,11 @@ class Pack:
         tables: SymbolTables,
         prompts: Mapping[str, Prompt],
         signer: Signer | None = None,
+        holds: bool = False,
     ) -> None:
         """Takes what `load_pack` has verified; call that instead. signer: None if nobody asked or signed."""
+        self.holds = holds
+        """Whether frames may hold cells of the one before."""
         self._files = files
         self.signer = signer
         self.manifest = manifest
@@ -133,8 +136,9 @@ def load_pack(place: Path | str = "default", trust: TrustStore | None = None) ->
         raise UnsafePack(f"{files.label} holds files its manifest does not name: {unknown}; remove them")
     codec = manifest.codec
     blobs = {e.file: read_verified(files, e.file, e.sha256) for e in (*codec.graphs.values(), codec.tables)}
-    for name in GRAPH_INPUTS:
-        check_graph(name, blobs[codec.graphs[name].file], codec)
+    holding = {name for name in GRAPH_INPUTS if check_graph(name, blobs[codec.graphs[name].file], codec)}
+    if len(holding) == 1:
+        raise InvalidManifest(f"only the {min(holding)} graph can hold cells; export the pack again")
     if (picture := manifest.picture) is not None:
         check_picture(picture.file, read_verified(files, picture.file, picture.sha256))
     tables = SymbolTables.from_npz(blobs[codec.tables.file])
@@ -143,7 +147,7 @@ def load_pack(place: Path | str = "default", trust: TrustStore | None = None) ->
             f"{files.label} has {tables.levels} y tables, need {SIGMA_LEVELS}; export it again"
         )
     prompts = {task: _load_task(files, manifest, task) for task in manifest.tasks}
-    return Pack(files, manifest, tables, prompts, files.signer)
+    return Pack(files, manifest, tables, prompts, files.signer, bool(holding))
 
 
 def parse_manifest(data: bytes, label: str) -> Manifest:

@@ -37,6 +37,10 @@ GRAPH_INPUTS: Final[dict[GraphName, tuple[str, ...]]] = {
     "decoder": ("symbols", "z_symbols", "gain_z_inv", "gain_y_inv"),
 }
 """Inputs of each codec graph apart from its prompt tensors."""
+HOLD_INPUTS: Final = ("held", "kept")
+"""Further inputs of quantizer and decoder where cells can be held: [N, 1, h/2, w/2], [N, Cy, h, w]."""
+LATENT_OUTPUT: Final = "latent"
+"""Their second output then: y_hat with gain, [N, Cy, h, w]."""
 GRAPH_OUTPUT: Final[dict[GraphName, str]] = {
     "head": "y",
     "hyper_encoder": "z_symbols",

@@ -7,7 +7,16 @@ from typing import Final
 
 from splitcodec.errors import RuntimeUnavailable
 
-STRIDE: Final = {"image": 1, "y": 16, "symbols": 16, "symbol_limit": 16, "z_symbols": 64, "feature": 8}
+STRIDE: Final = {
+    "image": 1,
+    "feature": 8,
+    "y": 16,
+    "symbols": 16,
+    "symbol_limit": 16,
+    "kept": 16,
+    "held": 32,
+    "z_symbols": 64,
+}
 """Picture pixels per cell of each input with a height and a width; other inputs vary in the batch only."""
 Shape = tuple[int, ...]
 
