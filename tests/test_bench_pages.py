@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 
 from splitcodec.bench.batch_command import BatchReport
 from splitcodec.bench.memory_command import MemoryReport
-from splitcodec.bench.pages import batches_block, memory_block
+from splitcodec.bench.pages import batches_block, memory_block, swap_block
+from splitcodec.bench.swap_command import SwapReport
 from splitcodec.evaluation.pages import with_block
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -26,9 +27,19 @@ def memory(source: str) -> str:
     return memory_block(report, source)
 
 
+def swaps(source: str) -> str:
+    report = TypeAdapter(SwapReport).validate_json((DOCS / "results" / source).read_bytes())
+    assert report.faults.none
+    return swap_block(report, source)
+
+
 @pytest.mark.parametrize(
     ("page", "name", "render"),
-    [("architecture.md", "batches", batches), ("operations.md", "memory", memory)],
+    [
+        ("prompts.md", "swaps", swaps),
+        ("architecture.md", "batches", batches),
+        ("operations.md", "memory", memory),
+    ],
 )
 def test_the_page_shows_its_report(
     request: pytest.FixtureRequest, page: str, name: str, render: Callable[[str], str]
