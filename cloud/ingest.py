@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cloud.status import CallRefusal, end_call, refusal_for, refusing
 from cloud.store import Committed
 from splitcodec.errors import ServiceStopping
 from splitcodec.wire.integrity import response_crc
+from splitcodec.wire.names import TIME_KEY
 from splitcodec.wire.v1.ingest_pb2 import (
     Frame,
     InferRequest,
@@ -77,6 +79,7 @@ class IngestServicer(FeatureIngestServicer):
                 self._pipeline, self._metrics, self._devices, place, self._stream_in_flight
             )
             async with session.reading(requests, self._stopping):
+                await context.send_initial_metadata(((TIME_KEY, str(time.time_ns())),))
                 yield StreamResponse(opened=StreamOpened(max_in_flight=self._stream_in_flight))
                 async for response in session.responses():
                     yield response

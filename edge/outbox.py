@@ -35,6 +35,7 @@ class Outbox:
         self.spool = spool
         self.lanes: dict[Lane, CameraLane] = {}
         self.why_away = "no connection was made yet"  # empty while a stream is open
+        self.last_error = ""  # why the last stream ended, or was not opened
         self.moved = asyncio.Event()  # a frame was settled, also on disk, or the stream ended
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -142,7 +143,7 @@ class Outbox:
 
     def closed(self, why: str) -> None:
         """The stream ended; nothing is on it any more. Call `find_backlog` before the next one."""
-        self.why_away = why
+        self.why_away = self.last_error = why
         self._under_way_bytes = 0
         for lane in self.lanes.values():
             lane.stream_ended()

@@ -181,7 +181,10 @@ class EdgePipeline:
         """What this edge serves, and how it stands with the cloud."""
         codec = self._codec
         outbox, spool = self._outbox, self._outbox.spool
-        cloud = CloudReport(self.settings.cloud_target, self._links.uplink.state(), outbox.why_away)
+        uplink, target = self._links.uplink, self.settings.cloud_target
+        cloud = CloudReport(
+            target, uplink.state(), outbox.why_away, outbox.last_error, uplink.clock_offset_s()
+        )
         tasks = tuple(sorted(codec.tasks))
         return Readiness(
             ready=not self._places.stopping,

@@ -177,11 +177,17 @@ class CameraReport:
 
 @dataclass(frozen=True)
 class CloudReport:
-    """Where frames go, the connection's state in gRPC's words, and why no frames flow (empty if they do)."""
+    """Where frames go, the connection's state in gRPC's words, and why no frames flow (empty if they do).
+
+    last_error: why a stream could not be opened or ended last; clock_offset_s: seconds that the cloud's clock
+    is ahead of this one, None before the first stream.
+    """
 
     target: str
     state: str
     note: str
+    last_error: str
+    clock_offset_s: float | None
 
 
 @dataclass(frozen=True)

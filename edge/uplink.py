@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from splitcodec.tasks import TaskAnswer, answer_of
 from splitcodec.texts import shortened
 from splitcodec.tracing import Tracing
 from splitcodec.wire.integrity import frame_crc, is_intact
-from splitcodec.wire.names import ERROR_KEY, RATE_ONE
+from splitcodec.wire.names import ERROR_KEY, RATE_ONE, TIME_KEY
 from splitcodec.wire.v1 import ingest_pb2, ingest_pb2_grpc, results_pb2
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,10 @@ class Uplink(Protocol):
         """State of the connection: idle, connecting, ready, transient_failure or shutdown."""
         ...
 
+    def clock_offset_s(self) -> float | None:
+        """Seconds that the cloud's clock is ahead, as of the last stream; None if it did not tell."""
+        ...
+
 
 class GrpcUplink:
     """The ingest service at the other end of a link."""
@@ -148,6 +153,7 @@ class GrpcUplink:
         self._tracing = tracing or Tracing()
         self._deadline_s = settings.deadline_s
         self.link = CloudLink(settings)
+        self._clock_offset_s: float | None = None
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator[CloudStream]:
@@ -157,9 +163,12 @@ class GrpcUplink:
             call = ingest.Stream(metadata=self.link.metadata())
             try:
                 stream = _GrpcStream(call, self.link.place, self._tracing)
+                asked = time.time()
                 if await in_time(stream.open(), self._deadline_s) is None:
                     why = f"did not open a stream within {self._deadline_s} s"
                     raise CloudUnavailable(f"the cloud at {self.link.place} {why}; look at its health")
+                if (told := await stream.cloud_time()) is not None:
+                    self._clock_offset_s = told - (asked + time.time()) / 2
                 yield stream
             finally:
                 call.cancel()
@@ -167,6 +176,10 @@ class GrpcUplink:
     def state(self) -> str:
         """See Uplink."""
         return self.link.state()
+
+    def clock_offset_s(self) -> float | None:
+        """See Uplink."""
+        return self._clock_offset_s
 
     async def close(self) -> None:
         """Cancel running calls and close the channel."""
@@ -187,6 +200,16 @@ class _GrpcStream:
         first = await self._read()
         self.max_in_flight = max(1, first.opened.max_in_flight)
         return self.max_in_flight
+
+    async def cloud_time(self) -> float | None:
+        """The cloud's unix time when it opened the stream, which it has; None if it did not tell."""
+        metadata = cast("Iterable[tuple[str, str]]", await self._call.initial_metadata() or ())
+        told = [value for key, value in metadata if key == TIME_KEY]
+        return (
+            int(told[0]) / 1e9
+            if told and told[0].isascii() and told[0].isdigit() and len(told[0]) < 20
+            else None
+        )
 
     async def send(self, frame: OutgoingFrame) -> None:
         """See CloudStream."""

@@ -128,11 +128,22 @@ def doctor_command(
         Literal["edge", "cloud"] | None,
         typer.Option(help="Check all around this service, by its variables and the flags that follow."),
     ] = None,
+    edge: Annotated[
+        str | None, typer.Option(help="Ask this running edge what is wrong: http(s)://host:port.")
+    ] = None,
+    edge_ca: Annotated[Path | None, typer.Option(help="PEM authorities of that edge's certificate.")] = None,
 ) -> None:
     """Say which engine really runs each graph here, and why not a better one; fails if something is wrong.
 
-    With --service also its folder, disk, clock, ports, certificates, database and cloud.
+    With --service also its folder, disk, clock, ports, certificates, database and cloud. With --edge only
+    what a running edge says: spool, oldest frame, link, last error, clock against the cloud's.
     """
+    if edge is not None:
+        from splitcodec.edge_doctor import examine_edge
+
+        health = examine_edge(edge, edge_ca)
+        typer.echo("\n".join(health.lines))
+        raise typer.Exit(0 if health.ok else FAILED)
     if service is not None:
         own = [f"--{'pack' if service == 'edge' else 'packs'}={pack}"] if pack != "default" else []
         own += [f"--engine={engine}"] if engine != "auto" else []

@@ -136,7 +136,13 @@ async def test_health_and_readiness(rig: EdgeRig) -> None:
     assert ready["ready"] is True
     assert (ready["device"], ready["pack"], ready["tasks"]) == ("box-1", "tiny", ["detect"])
     assert ready["engine"] == "onnxruntime-cpu"
-    assert ready["cloud"] == {"target": rig.cloud.target, "state": "ready", "note": ""}
+    assert ready["cloud"] == {
+        "target": rig.cloud.target,
+        "state": "ready",
+        "note": "",
+        "last_error": "",
+        "clock_offset_s": None,
+    }
     assert (ready["spool"]["frames"], ready["spool"]["note"]) == (0, "")
 
 

@@ -130,11 +130,16 @@ class CameraPrompt:
 
 @dataclass(frozen=True)
 class CloudState:
-    """Where an edge sends frames; state: of the connection, in gRPC's words; note: why no frames flow."""
+    """Where an edge sends frames; state: of the connection, in gRPC's words; note: why no frames flow.
+
+    last_error: why a stream ended last; clock_offset_s: of the cloud's clock against the edge's, if known.
+    """
 
     target: str
     state: str
     note: str = ""
+    last_error: str = ""
+    clock_offset_s: float | None = None
 
 
 @dataclass(frozen=True)

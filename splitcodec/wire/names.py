@@ -9,6 +9,8 @@ ERROR_KEY: Final = "splitcodec-error"
 SETTLED_KEY: Final = "splitcodec-settled"
 """Trailing metadata key beside it, SETTLED where the same request would be refused for ever."""
 SETTLED: Final = "true"
+TIME_KEY: Final = "splitcodec-time"
+"""Initial metadata of FeatureIngest.Stream: unix nanoseconds on the cloud's clock."""
 CURSOR_KEY: Final = "splitcodec-cursor"
 """Initial metadata of Results.Watch: the cursor it starts after; resume from it if no result came."""
 RATE_ONE: Final = 256
