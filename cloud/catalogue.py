@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +29,7 @@ from splitcodec.packs.digest import wire_digest
 from splitcodec.packs.prompt_pack import load_prompt_pack, named_in
 from splitcodec.packs.shelf import PromptShelf
 from splitcodec.prompt_ledger import PromptLedger, PromptState
+from splitcodec.prompt_probation import Probation
 from splitcodec.signing.trust import TrustStore
 from splitcodec.threads import shut
 
@@ -59,7 +59,7 @@ class PromptCatalogue:
         self._timer = DrainTimer(draining, lambda: self._in_turn(self._end_drains))
         self._published: dict[bytes, str] = {}
         self.ledger = PromptLedger(metrics)
-        metrics.prompt_leases.set_function(lambda: sum(one.leases for one in runner.prompts()))
+        self.probation = Probation()
         self._changed = asyncio.Event()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
@@ -192,12 +192,13 @@ class PromptCatalogue:
             self._draining.end(digest)
             self._shelf.save_active({**active, (prompt.codec_digest, task): digest})
             replaced = host.activate(prompt.codec_digest, digest)
+        if replaced not in (b"", digest):
+            self.probation.begin(digest)
         return Change(self._served(digest), replaced)
 
-    def _roll_back(self, task: str, codec_digest: bytes) -> Change:
-        return self._activate(
-            task, earlier_prompt(self._shelf.previous(), self.prompts(), task, codec_digest)
-        )
+    def _roll_back(self, task: str, codec: bytes) -> Change:
+        earlier = earlier_prompt(self._shelf.previous(), self.prompts(), task, codec)
+        return self._activate(task, earlier)
 
     def _retire(self, digest: bytes, now: bool) -> float:
         host, prompt = self._host(), self._served(digest)
@@ -211,7 +212,7 @@ class PromptCatalogue:
                 f"prompt {digest.hex()} is active for {prompt.task}; activate another one first"
             )
         until = 0.0 if now else self._draining.begin(digest)
-        if until <= time.time():
+        if now or digest in self._draining.over():
             self._remove(host, prompt)
             until = 0.0
         self._announce()

@@ -61,7 +61,7 @@ class PackRunner:
         live = self._named((header.codec_digest, header.prompt_digest))
         with live.lease():
             group = (live, header.network_height, header.network_width)
-            yield Admission(bitstream, live.task, group, live.run)
+            yield Admission(bitstream, live.task, group, live.run, header.prompt_digest)
 
     def codecs(self) -> Mapping[str, CodecSection]:
         """See PromptHost."""

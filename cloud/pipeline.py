@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,7 +14,14 @@ from cloud.metrics import CloudMetrics
 from cloud.result_log import ResultLog
 from cloud.runner import Admission, FrameRunner, TaskOutput
 from cloud.store import Committed, Outcome, conflict
-from splitcodec.errors import DeadlineExceeded, InvalidRequest, RequestError, UnknownTask
+from splitcodec.errors import (
+    DeadlineExceeded,
+    GraphFailed,
+    InvalidRequest,
+    RequestError,
+    SplitcodecError,
+    UnknownTask,
+)
 from splitcodec.service_metrics import exemplar
 from splitcodec.tracing import Attributes, Tracing, trace_id
 from splitcodec.wire.v1.results_pb2 import TaskResult
@@ -39,7 +46,10 @@ class Pipeline:
         results: ResultLog,
         metrics: CloudMetrics,
         tracing: Tracing,
+        seen: Callable[[bytes, SplitcodecError | None], None] = lambda *_: None,
     ) -> None:
+        """seen: told of each frame that ran, by the 8 bytes of its prompt; the error if the graphs failed."""
+        self._seen = seen
         self._runner = runner
         self._batcher = batcher
         self._results = results
@@ -112,7 +122,13 @@ class Pipeline:
         with self._runner.admit(bitstream) as frame:
             self._check_task(task, frame.task)
             with self._metrics.pending.track_inprogress():
-                return await self._batcher.submit(frame, frame.group, wait_for_place=wait_for_place)
+                try:
+                    done = await self._batcher.submit(frame, frame.group, wait_for_place=wait_for_place)
+                except GraphFailed as error:
+                    self._seen(frame.prompt_digest, error)
+                    raise
+            self._seen(frame.prompt_digest, None)
+            return done
 
     def _check_task(self, asked: str, held: str) -> None:
         if asked in ("", held):

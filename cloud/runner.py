@@ -54,13 +54,15 @@ class Admission:
     """A frame that can be decoded here, for `task`.
 
     Bitstreams of admissions with the same `group` may share one call of `run`. It blocks, and gives an output
-    or its own error for each, in order; it raises only for faults that are not one frame's.
+    or its own error for each, in order; it raises only for faults that are not one frame's. prompt_digest:
+    the 8 bytes of its prompt.
     """
 
     bitstream: bytes
     task: str
     group: Hashable
     run: Callable[[Sequence[bytes]], list[TaskOutput | SplitcodecError]]
+    prompt_digest: bytes = b""
 
 
 class FrameRunner(Protocol):

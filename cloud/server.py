@@ -20,6 +20,7 @@ from cloud.calls import CallLimit
 from cloud.catalogue import PromptCatalogue
 from cloud.devices import DeviceLimits
 from cloud.draining import Draining
+from cloud.giving_up import GivingUp
 from cloud.ingest import IngestServicer
 from cloud.metrics import CloudMetrics
 from cloud.metrics_server import MetricsServer
@@ -36,6 +37,7 @@ from cloud.tls import server_credentials
 from splitcodec.certificates import export_expiry
 from splitcodec.errors import SettingsError
 from splitcodec.packs.shelf import PromptShelf
+from splitcodec.prompt_probation import FirstFrames
 from splitcodec.service_metrics import start_at_zero
 from splitcodec.signing.trust import TrustStore
 from splitcodec.threads import LAST_PATIENCE_S
@@ -165,6 +167,7 @@ class CloudServer:
             self._trust,
             Draining(self._settings.data_dir / "prompts", self._settings.prompt_drain_s),
         )
+        self._metrics.prompt_leases.set_function(lambda: sum(one.leases for one in self._runner.prompts()))
         self._opened.push_async_callback(self._close_catalogue)
         await self._catalogue.open()
 
@@ -197,7 +200,10 @@ class CloudServer:
             options=server_options(self._settings.max_concurrent_streams),
             compression=grpc.Compression.NoCompression,  # bitstreams are entropy coded already
         )
-        pipeline = Pipeline(self._runner, self._batcher, self._results, self._metrics, self._tracing)
+        first_frames = FirstFrames(self._catalogue.probation, GivingUp(self._catalogue, self._metrics))
+        pipeline = Pipeline(
+            self._runner, self._batcher, self._results, self._metrics, self._tracing, first_frames.seen
+        )
         devices = _device_limits(self._settings)
         in_flight = self._settings.stream_in_flight
         ingest = IngestServicer(pipeline, self._metrics, devices, self._stopping, in_flight)

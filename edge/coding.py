@@ -14,7 +14,9 @@ from edge.settings import EdgeSettings
 from edge.state import EdgeState
 from edge.uplink import OutgoingFrame
 from edge.worker import Worker
+from splitcodec.errors import GraphFailed, SigmaIndexMismatch
 from splitcodec.frame import Canvas, read_canvas
+from splitcodec.prompt_probation import FirstFrames
 from splitcodec.prompts import Prompt
 
 
@@ -22,11 +24,18 @@ class FrameCoder:
     """Each step takes one frame at a time in the order they came, so seqs rise in the order of encoding."""
 
     def __init__(
-        self, settings: EdgeSettings, codec: Codec, state: EdgeState, orders: Orders, links: Links
+        self,
+        settings: EdgeSettings,
+        codec: Codec,
+        state: EdgeState,
+        orders: Orders,
+        links: Links,
+        first_frames: FirstFrames,
     ) -> None:
         self._codec = codec
         self._state = state
         self._orders = orders
+        self._first_frames = first_frames
         self._rates = links.rates
         self._limits = settings.picture_limits
         self._reading = Worker("read", settings.max_pending_frames)
@@ -44,7 +53,15 @@ class FrameCoder:
         lease = prompts.lease(order.task) if order.prompt is None else prompts.lease_digest(order.prompt)
         with lease as prompt:
             canvas, read_s = await self._reading.run(lambda: self._read(order, prompt, picture, content_type))
-            return await self._encoding.run(lambda: self._encode(order, prompt, canvas, read_s, compared))
+            try:
+                coded = await self._encoding.run(
+                    lambda: self._encode(order, prompt, canvas, read_s, compared)
+                )
+            except (GraphFailed, SigmaIndexMismatch) as error:
+                self._first_frames.seen(prompt.wire_digest, error)
+                raise
+            self._first_frames.seen(prompt.wire_digest, None)
+            return coded
 
     def close(self, patience_s: float) -> None:
         """See Worker.close."""

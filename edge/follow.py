@@ -146,6 +146,8 @@ class PromptFollower:
         self._max_bytes = max_bytes
         self._refused: set[bytes] = set()  # not fetched again before the next start
         self._pause_s = 0.0
+        self._confirming: set[asyncio.Task[None]] = set()
+        prompts.on_given_up = self.confirm_soon
 
     async def turn(self) -> None:
         """The pause that is due, and one connection, followed until it ends."""
@@ -168,6 +170,8 @@ class PromptFollower:
                 continue
             if prompt.prompt_digest in (self._prompts.active(prompt.task), *self._refused):
                 continue
+            if self._prompts.ledger.has_failed(prompt.prompt_digest.hex()):  # given up, or by hand
+                continue
             try:
                 if not self._prompts.holds(prompt.prompt_digest):
                     await self._fetch(prompt)
@@ -180,6 +184,12 @@ class PromptFollower:
                 log.error("prompt %s of task %s is not used here: %s", name, prompt.task, error)
                 if not self._prompts.holds(prompt.prompt_digest):
                     self._prompts.ledger.note(prompt.task, name, "failed", str(error))
+
+    def confirm_soon(self) -> None:
+        """Tell the cloud without its having changed anything."""
+        task = asyncio.get_running_loop().create_task(self._confirm())
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
 
     async def _confirm(self) -> None:
         """A cloud that does not listen, as older ones, loses nothing but this."""

@@ -35,6 +35,7 @@ from edge.worker import Worker
 from splitcodec.errors import ClientGone, CloudRefused, ResultNotFound, SplitcodecError
 from splitcodec.overlay import overlay_jpeg
 from splitcodec.packs.shelf import PromptShelf
+from splitcodec.prompt_probation import FirstFrames
 from splitcodec.service_metrics import exemplar
 from splitcodec.signing.trust import TrustStore
 from splitcodec.tracing import Tracing
@@ -79,7 +80,8 @@ class EdgePipeline:
         self.quarantine = Quarantine(links.outbox)
         self._looked_at = -LOOKED_S
         self._drained_by = 0.0  # of the monotonic clock
-        self._coder = FrameCoder(settings, codec, state, orders, links)
+        first_frames = FirstFrames(prompts.probation, prompts.give_up)
+        self._coder = FrameCoder(settings, codec, state, orders, links, first_frames)
         self._drawing = Worker("overlay", MAX_OVERLAYS)
         self._places = Places(settings.max_pending_frames, metrics.pending)
         self.uploads = Uploads(settings.max_upload_bytes)

@@ -30,6 +30,7 @@ from splitcodec.packs.digest import wire_digest
 from splitcodec.packs.prompt_pack import PromptPack, load_prompt_pack, named_in
 from splitcodec.packs.shelf import PromptShelf
 from splitcodec.prompt_ledger import PromptLedger
+from splitcodec.prompt_probation import Probation
 from splitcodec.prompts import Prompt, PromptStatus
 from splitcodec.rate_control import RatePoints
 from splitcodec.signing.trust import TrustStore
@@ -65,6 +66,8 @@ class EdgePrompts:
         self._arrived: list[str] = []  # and of those that came later, oldest first
         self.shelf = shelf
         self.ledger = PromptLedger(metrics)
+        self.probation = Probation()
+        self.on_given_up: Callable[[], None] | None = None
         self.points: dict[str, RatePoints] = {}
         codec.prompts.on_gone = self._gone
         metrics.prompt_leases.set_function(lambda: sum(row.leases for row in codec.prompts.list()))
@@ -111,6 +114,17 @@ class EdgePrompts:
         PromptNotFound: there is none, or it is gone; StoreUnavailable: nothing has changed.
         """
         return await self._counted(lambda: self._roll_back(task))
+
+    async def give_up(self, digest: bytes, error: SplitcodecError) -> None:
+        """Roll back because the first frames with this active prompt fail. Errors as for `roll_back`."""
+        row = self._find(digest)
+        if row is None or not row.active:
+            return
+        await self._thread.run(lambda: self._roll_back(row.task))
+        self.ledger.note(row.task, digest.hex(), "failed", f"its first frames fail: {error}")
+        self._metrics.prompt_swaps.labels("rolled_back").inc()
+        if self.on_given_up is not None:
+            self.on_given_up()
 
     async def retire(self, digest: bytes) -> None:
         """Forget a prompt that came later. PromptNotFound, PromptStateError (in use, or a pack's own)."""
@@ -200,6 +214,8 @@ class EdgePrompts:
         with self.ledger.working("switch"):
             self.shelf.save_active({**active, (codec, task): digest})
             before = self._codec.prompts.activate(row.digest)
+        if now not in (None, digest):
+            self.probation.begin(digest)
         self._forget_the_oldest()
         self._show()
         return before

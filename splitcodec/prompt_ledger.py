@@ -68,6 +68,8 @@ class PromptLedger:
         """A prompt (8 bytes in hex) is in a state now; nothing happens if it was in it already."""
         with self._lock:
             before = self._records.pop(digest, None)
+            if before is not None and before.state == "failed" and state == "warm":
+                state, reason = before.state, before.reason  # it is held, and not to be trusted
             if before is not None and (before.state, before.reason) == (state, reason):
                 self._records[digest] = before
                 return
@@ -79,6 +81,12 @@ class PromptLedger:
             self._forget_the_oldest()
         level = logging.ERROR if state == "failed" else logging.INFO
         log.log(level, "prompt %s of task %s is %s%s", digest, task, state, f": {reason}" if reason else "")
+
+    def has_failed(self, digest: str) -> bool:
+        """Whether a prompt (8 bytes in hex) did, and was not active or brought anew since."""
+        with self._lock:
+            record = self._records.get(digest)
+            return record is not None and record.state == "failed"
 
     @contextmanager
     def working(self, stage: str) -> Iterator[None]:

@@ -15,8 +15,8 @@ STAGE_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 class ServiceMetrics:
     """The base of each service's metrics, registered with the registry that is handed in.
 
-    `prompt_swaps` has the outcome ok or the class of the error; `certificate_expiry` holds unix seconds, by
-    the use of the certificate (never by a name in it). `background_failures` is for
+    `prompt_swaps` has the outcome ok, rolled_back or the class of the error; `certificate_expiry` holds unix
+    seconds, by the use of the certificate (never by a name in it). `background_failures` is for
     `splitcodec.background.keep_going`.
     """
 
@@ -37,11 +37,11 @@ class ServiceMetrics:
         )
         self.prompt_swaps = Counter(
             "splitcodec_prompt_swaps_total",
-            "Prompt swaps; outcome is ok or the class of the error",
+            "Prompt swaps; outcome is ok, rolled_back (by itself) or the class of the error",
             ("outcome",),
             registry=registry,
         )
-        start_at_zero(self.prompt_swaps, ["ok"])
+        start_at_zero(self.prompt_swaps, ["ok", "rolled_back"])
         self.prompt_stage = Histogram(
             "splitcodec_prompt_stage_seconds",
             "Time of one stage of a prompt's change; stage is fetch, verify, warm, store or switch",
