@@ -43,6 +43,12 @@ ShuffleMaps = Annotated[
 Engine = Annotated[str, typer.Option(help="Inference engine of the codec and the tail.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads per inference session.")]
 Resamples = Annotated[int, typer.Option(min=2, help="Bootstrap resamples.")]
+Clip = Annotated[
+    Path | None,
+    typer.Option(help="A video of a still camera, in place of --data: frames that hold cells, x264, x265."),
+]
+Fps = Annotated[float, typer.Option(min=0.01, help="With --clip: pictures taken a second.")]
+Frames = Annotated[int | None, typer.Option(min=2, help="With --clip: pictures at most.")]
 Compare = Annotated[
     bool, typer.Option("--compare", help="Print bytes at equal accuracy of the reports named.")
 ]
@@ -64,14 +70,21 @@ def eval_command(
     engine: Engine = "auto",
     threads: Threads = 1,
     resamples: Resamples = 1000,
+    clip: Clip = None,
+    fps: Fps = 5.0,
+    frames: Frames = None,
     compare: Compare = False,
 ) -> None:
     """Accuracy against real bytes: the codec, the uncompressed teacher, and the picture codecs instead."""
     require_packages()
     if compare:
         return _print_comparison(reports or [])
+    if clip is not None and json is not None and not data:
+        return _measure_clip(clip, fps, frames, task, teacher, pack, rates, engine, threads, json)
     if reports or not data or json is None:
-        raise typer.BadParameter("give --data and --json to measure, or --compare and two or more reports")
+        raise typer.BadParameter(
+            "give --data (or --clip) and --json to measure, or --compare and two or more reports"
+        )
     from splitcodec.evaluation.run import EvalOptions, evaluate, parse_rates, per_task
 
     options = EvalOptions(
@@ -90,6 +103,37 @@ def eval_command(
         shuffle_maps=shuffle_maps,
     )
     typer.echo("\n".join(write_report(evaluate(options, _bar()), json)))
+
+
+def _measure_clip(
+    clip: Path,
+    fps: float,
+    frames: int | None,
+    tasks: list[str] | None,
+    teachers: list[str] | None,
+    pack: str,
+    rates: str,
+    engine: str,
+    threads: int,
+    json: Path,
+) -> None:
+    from splitcodec.evaluation.clip import ClipOptions, evaluate_clip
+    from splitcodec.evaluation.clip_report import table, to_json
+    from splitcodec.evaluation.plot import draw_clip
+    from splitcodec.evaluation.run import parse_rates
+
+    if tasks is not None and len(tasks) > 1:
+        raise typer.BadParameter("--clip measures one task", param_hint="--task")
+    teacher = Path(teachers[0]) if teachers else None
+    wanted = parse_rates(rates) or (0.0, 1.0, 2.0, 3.0)
+    task = (tasks or ["detect"])[0]
+    options = ClipOptions(clip, fps, task, teacher, pack, wanted, engine, threads, frames)
+    report = evaluate_clip(options, _bar())
+    json.parent.mkdir(parents=True, exist_ok=True)
+    json.write_text(to_json(report), encoding="utf-8")
+    draw_clip(report, json.with_suffix(".png"))
+    told = f"{report.frames} frames, {report.boxes} boxes of the teacher"
+    typer.echo("\n".join([told, *table(report), f"wrote {json}, {json.with_suffix('.png')}"]))
 
 
 def _anchor_names(text: str, none_at_all: bool) -> tuple[str, ...] | None:

@@ -1,0 +1,268 @@
+"""A clip of a still camera: our frames one by one, frames that hold cells, and video codecs, at real bytes.
+
+No labels are needed: the yardstick is what the whole teacher finds in the uncoded frames ("agreement").
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitcodec.codec import FeatureDecoder, FeatureEncoder, LatentState
+from splitcodec.errors import SettingsError, UnknownTask
+from splitcodec.evaluation.average_precision import FoundBoxes
+from splitcodec.evaluation.clip_report import ClipReport, ClipRow
+from splitcodec.evaluation.clip_video import CRFS, SETTINGS, VIDEO_CODECS, code_clip, read_clip
+from splitcodec.evaluation.dataset import Dataset, Photo
+from splitcodec.evaluation.detection import BoxRules, DetectionScorer
+from splitcodec.evaluation.report import FileUnderTest, PackUnderTest
+from splitcodec.evaluation.run import BOX_RULES, EvaluationProgress, sha256_of
+from splitcodec.evaluation.systems import Outputs, TeacherSystem, open_teacher
+from splitcodec.frame import Canvas, to_canvas
+from splitcodec.packs import Pack, load_pack
+from splitcodec.packs.schema import TAIL_INPUT
+from splitcodec.provenance import run_origin
+from splitcodec.runtime import open_session
+
+TRUSTED: Final = 0.3  # the teacher's own boxes from this score on are what is to be found
+WORTHS: Final = (0.003, 0.01, 0.03)  # of a bit; see splitcodec.codec.held
+KEY_INTERVAL_S: Final = 10.0
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """What to measure: fps pictures a second of a clip, at most `frames` of them, with a detection task."""
+
+    clip: Path
+    fps: float
+    task: str
+    teacher: Path | None
+    pack: str
+    rates: tuple[float, ...]
+    engine: str
+    threads: int
+    frames: int | None = None
+
+
+def evaluate_clip(options: ClipOptions, progress: EvaluationProgress) -> ClipReport:
+    """Measure every way. UnknownTask: no detector; SettingsError: the pack holds no cells; DatasetError."""
+    started = time.monotonic()
+    pack = load_pack(options.pack)
+    section = pack.task(options.task)
+    if section.postprocess not in BOX_RULES:
+        raise UnknownTask(f"task {options.task!r} finds no boxes; --clip needs a detection task")
+    if not pack.holds:
+        raise SettingsError(f"pack {pack.name} cannot hold cells; export it again with this version")
+    teacher = open_teacher(options.teacher, section.postprocess, options.threads)
+    pictures = read_clip(options.clip, options.fps, options.frames)
+    canvases = [to_canvas(picture, section.input) for picture in pictures]
+    judge = ClipJudge(canvases, teacher, section.labels, BOX_RULES[section.postprocess])
+    ways = len(options.rates) * (1 + len(WORTHS)) + len(VIDEO_CODECS) * len(CRFS)
+    progress.begin(options.task, ways * len(canvases))
+    ours = OurClip(pack, options, canvases, judge, progress.advance)
+    rows = [row for rate in options.rates for row in ours.rows(rate)]
+    rows += _video_rows(options, canvases, section.input.fill, teacher, judge, progress.advance)
+    return ClipReport(
+        command=_command(options),
+        pack=PackUnderTest(pack.name, pack.codec_digest, options.engine),
+        provenance=run_origin(),
+        clip=FileUnderTest(options.clip.name, sha256_of(options.clip)),
+        teacher=FileUnderTest(
+            str(options.teacher and options.teacher.name), sha256_of(options.teacher or Path())
+        ),
+        task=options.task,
+        fps=options.fps,
+        frames=len(canvases),
+        boxes=judge.boxes,
+        key_interval_s=KEY_INTERVAL_S,
+        video=SETTINGS.format(frames=_key_frames(options.fps)),
+        seconds=round(time.monotonic() - started, 1),
+        rows=tuple(rows),
+    )
+
+
+class ClipJudge:
+    """Holds outputs against what the teacher finds in the frames as they are."""
+
+    def __init__(
+        self, canvases: Sequence[Canvas], teacher: TeacherSystem, labels: Sequence[str], rules: BoxRules
+    ) -> None:
+        self._canvases = canvases
+        self._photos = [
+            Photo(number, f"{number}", canvas.source_height, canvas.source_width)
+            for number, canvas in enumerate(canvases)
+        ]
+        found = self._found([teacher.predict(canvas.pixels) for canvas in canvases], labels, rules)
+        truths = [(one, int(row)) for one in found for row in np.flatnonzero(_is_trusted(one))]
+        self.boxes = len(truths)
+        self._scorer = DetectionScorer(
+            Dataset(_InMemory(self._photos, truths, labels), "clip"), labels, rules
+        )
+
+    def score(self, outputs: Sequence[Outputs]) -> tuple[float, float]:
+        """Agreement over IoU 0.50 to 0.95, and at 0.50, of outputs frame by frame."""
+        found = [
+            self._scorer.read_outputs(photo, canvas.size, one)
+            for photo, canvas, one in zip(self._photos, self._canvases, outputs, strict=True)
+        ]
+        score = self._scorer.score(found, found, np.ones((1, len(found)), np.int64))
+        return score.accuracy, score.detail["map50"]
+
+    def _found(self, outputs: Sequence[Outputs], labels: Sequence[str], rules: BoxRules) -> list[FoundBoxes]:
+        scorer = DetectionScorer(Dataset(_InMemory(self._photos, [], labels), "clip"), labels, rules)
+        return [
+            scorer.read_outputs(photo, canvas.size, one)
+            for photo, canvas, one in zip(self._photos, self._canvases, outputs, strict=True)
+        ]
+
+
+class OurClip:
+    """The clip through the encoder and decoder that the services use."""
+
+    def __init__(
+        self,
+        pack: Pack,
+        options: ClipOptions,
+        canvases: Sequence[Canvas],
+        judge: ClipJudge,
+        advance: Callable[[], None],
+    ) -> None:
+        self._prompt = pack.prompt(options.task)
+        self._canvases, self._judge, self._advance = canvases, judge, advance
+        self._key_frames = _key_frames(options.fps)
+        self._encoder = FeatureEncoder(pack, options.engine, options.threads)
+        self._decoder = FeatureDecoder(pack, options.engine, options.threads)
+        self._tail = open_session(pack.tail_bytes(options.task), options.engine, options.threads)
+
+    def rows(self, rate: float) -> Iterator[ClipRow]:
+        """Single frames, then chains of every worth."""
+        yield self._row(rate, None)
+        for worth in WORTHS:
+            yield self._row(rate, worth)
+
+    def _row(self, rate: float, worth: float | None) -> ClipRow:
+        outputs: list[Outputs] = []
+        sizes: list[int] = []
+        shares: list[float] = []
+        ours: LatentState | None = None
+        theirs: LatentState | None = None
+        for number, canvas in enumerate(self._canvases):
+            if worth is None or ours is None or number % self._key_frames == 0:
+                size = (canvas.source_height, canvas.source_width)
+                sent = self._encoder.compress(
+                    canvas.pixels, self._prompt, rate, size, chain=worth is not None
+                )
+                found = self._decoder.decompress(sent.data)
+            else:
+                sent = self._encoder.compress_held(canvas.pixels, ours, worth)
+                found = self._decoder.decompress(sent.data, theirs)
+            if worth is not None:
+                ours, theirs = sent.state, found.state()
+            outputs.append(self._tail.run({TAIL_INPUT: found.feature}))
+            sizes.append(sent.num_bytes)
+            shares.append(sent.held)
+            self._advance()
+        agreement, agreement50 = self._judge.score(outputs)
+        return ClipRow(
+            system="single" if worth is None else "held",
+            setting=rate,
+            worth=worth,
+            bytes_per_frame=round(float(np.mean(sizes)), 1),
+            bytes_median=float(np.median(sizes)),
+            agreement=round(agreement, 4),
+            agreement50=round(agreement50, 4),
+            held=None if worth is None else round(float(np.mean(shares)), 3),
+        )
+
+
+class _InMemory:
+    """A data set's annotations as the files that Dataset reads."""
+
+    def __init__(
+        self, photos: Sequence[Photo], truths: Sequence[tuple[FoundBoxes, int]], labels: Sequence[str]
+    ) -> None:
+        boxes = [(one.photo_id, one.category_ids[row], one.boxes[row].tolist()) for one, row in truths]
+        document = {
+            "images": [
+                {"id": one.photo_id, "file_name": one.file_name, "height": one.height, "width": one.width}
+                for one in photos
+            ],
+            "categories": [{"id": number, "name": name} for number, name in enumerate(labels)],
+            "annotations": [
+                {"id": number, "image_id": photo, "category_id": int(category), "iscrowd": 0, **_place(box)}
+                for number, (photo, category, box) in enumerate(boxes)
+            ],
+        }
+        self._data = json.dumps(document).encode()
+
+    def names(self) -> list[str]:
+        """See Files."""
+        return ["instances.json"]
+
+    def read(self, name: str) -> bytes:
+        """See Files."""
+        return {"instances.json": self._data}[name]
+
+
+def _is_trusted(found: FoundBoxes) -> NDArray[np.bool_]:
+    """[n]: whether a box of the teacher is to be found; one that lies on the border may have no area."""
+    sides = found.boxes[:, 2:] - found.boxes[:, :2]
+    trusted: NDArray[np.bool_] = (found.scores >= TRUSTED) & (sides > 0).all(axis=1)
+    return trusted
+
+
+def _place(box: Sequence[float]) -> dict[str, object]:
+    x1, y1, x2, y2 = box
+    return {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+
+
+def _video_rows(
+    options: ClipOptions,
+    canvases: Sequence[Canvas],
+    fill: int,
+    teacher: TeacherSystem,
+    judge: ClipJudge,
+    advance: Callable[[], None],
+) -> Iterator[ClipRow]:
+    """The picture alone is coded; the receiver puts the fill back, and the whole teacher looks."""
+    shown = canvases[0].size.canvas_window
+    parts = [np.ascontiguousarray(one.pixels[: shown.height, : shown.width]) for one in canvases]
+    fps = Fraction(options.fps).limit_denominator(1001)
+    for codec in VIDEO_CODECS:
+        for crf in CRFS:
+            coded = code_clip(codec, parts, fps, crf, _key_frames(options.fps))
+            outputs = []
+            for picture in coded.pictures:
+                received = np.full_like(canvases[0].pixels, fill)
+                received[: shown.height, : shown.width] = picture
+                outputs.append(teacher.predict(received))
+                advance()
+            agreement, agreement50 = judge.score(outputs)
+            size = round(coded.num_bytes / len(parts), 1)
+            yield ClipRow(
+                codec, float(crf), None, size, None, round(agreement, 4), round(agreement50, 4), None
+            )
+
+
+def _key_frames(fps: float) -> int:
+    return max(1, round(KEY_INTERVAL_S * fps))
+
+
+def _command(options: ClipOptions) -> str:
+    rates = ",".join(f"{rate:g}" for rate in options.rates)
+    words = [
+        "splitcodec eval",
+        f"--clip {options.clip.name}",
+        f"--fps {options.fps:g}",
+        f"--pack {options.pack}",
+    ]
+    words += [f"--task {options.task}", f"--teacher {options.teacher and options.teacher.name}"]
+    return " ".join([*words, f"--rates {rates}", f"--engine {options.engine}"])
