@@ -78,6 +78,7 @@ CHECKS: dict[str, Any] = {
     "make": _check_make,
     "pip": _check_pip,
     "docker": _check_files,
+    "python": _check_files,
     "promtool": _check_files,  # run in test_metrics_rules.py
     "curl": lambda words: None,  # executed in test_project_readme.py and test_client_docs.py
     "grpcurl": lambda words: None,  # executed in test_client_docs.py
