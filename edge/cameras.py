@@ -15,7 +15,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edge.etags import check_match
+from edge.etags import check_match, check_new
 from edge.settings import Name
 from splitcodec.durable import write_durably
 from splitcodec.errors import InvalidRequest, StoreUnavailable
@@ -102,14 +102,22 @@ class CameraChoices:
         found = (choice.pinned for choice in self._choices.values())
         return frozenset(digest for digest in found if digest is not None)
 
-    async def put(self, camera: str, choice: CameraChoice | None, if_match: str | None = None) -> None:
+    async def put(
+        self,
+        camera: str,
+        choice: CameraChoice | None,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+    ) -> None:
         """Tell a camera what to use, or with None to do as the edge is set.
 
-        if_match: the tags, as in the header, one of which what it was told so far must have.
+        if_match: the tags, as in the header, one of which what it was told so far must have; if_none_match:
+        `*` where it must not have been told anything.
         StateChanged, StoreUnavailable: unchanged.
         """
         async with self._writing:
             before = self._choices.get(camera)
+            check_new(if_none_match, before is None, f"camera {camera!r}", _said(before))
             check_match(if_match, etag_of(before), f"camera {camera!r}", _said(before))
             changed = {name: kept for name, kept in self._choices.items() if name != camera}
             if choice is not None:

@@ -19,6 +19,16 @@ def check_match(if_match: str | None, etag: str, what: str, state: str) -> None:
         raise StateChanged(f"{what} was changed meanwhile: it {state} now, with ETag {quoted(etag)}")
 
 
+def check_new(if_none_match: str | None, is_new: bool, what: str, state: str) -> None:
+    """Pass without the header, and for `*` where nothing was told yet. StateChanged, InvalidRequest."""
+    if if_none_match is None:
+        return
+    if if_none_match.strip() != "*":
+        raise InvalidRequest("If-None-Match takes * alone: change nothing that somebody has set before")
+    if not is_new:
+        raise StateChanged(f"{what} is set already: it {state}")
+
+
 def quoted(etag: str) -> str:
     """A tag as it stands in a header."""
     return f'"{etag}"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from edge.cameras import CameraChoice, CameraChoices, CameraWish, etag_of
 from edge.codec import Codec
@@ -13,7 +14,9 @@ from edge.metrics import EdgeMetrics
 from edge.report import CameraReport, PromptReport
 from edge.served import ServedCameras
 from edge.settings import CameraGoal, EdgeSettings
-from splitcodec.errors import PromptNotFound, RateOutOfRange, SettingsError, UnknownTask
+from splitcodec.errors import CameraNotFound, PromptNotFound, RateOutOfRange, SettingsError, UnknownTask
+
+MAX_NAMED: Final = 64  # cameras in a message
 
 
 @dataclass(frozen=True)
@@ -86,18 +89,26 @@ class Orders:
         self._check_rate(rate)
         return FrameOrder(camera, task, rate, time.time_ns(), pin)
 
-    async def choose(self, camera: str, wish: CameraWish | None, if_match: str | None = None) -> CameraReport:
+    async def choose(
+        self,
+        camera: str,
+        wish: CameraWish | None,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+    ) -> CameraReport:
         """Tell a camera what to use from its next frame on; None: to do as the edge is set.
 
         UnknownTask, PromptNotFound, RateOutOfRange, InvalidRequest, StateChanged (see CameraChoices.put),
-        StoreUnavailable: it goes on as before.
+        StoreUnavailable: it goes on as before. CameraNotFound: there is nothing to undo.
         """
         choice = None if wish is None else self._choice(wish)
-        if choice is not None:
+        if choice is None:
+            self._check_known(camera)
+        else:
             self.drop_silent()
             self.served.admit(camera)
         before = self._goal(camera, self._choices.get(camera))
-        await self._choices.put(camera, choice, if_match)
+        await self._choices.put(camera, choice, if_match, if_none_match)
         after = self._goal(camera, choice)
         if after != before:
             self._links.rates.set_goal(camera, after)
@@ -127,6 +138,11 @@ class Orders:
             last_frame=self.served.last(camera),
             etag=etag_of(choice),
         )
+
+    def known_camera(self, camera: str) -> CameraReport:
+        """What a camera uses that sent a frame or was told something; CameraNotFound."""
+        self._check_known(camera)
+        return self.camera(camera)
 
     def cameras(self) -> list[CameraReport]:
         """Every camera that is served, by name."""
@@ -192,6 +208,13 @@ class Orders:
             target_kbps=wish.target_kbps,
             since=time.time(),
         )
+
+    def _check_known(self, camera: str) -> None:
+        if camera not in self.served:
+            raise CameraNotFound(
+                f"camera {camera!r} has sent no frame and was not told what to use; there are "
+                f"{self.served.names()[:MAX_NAMED]}"
+            )
 
     def _check_task(self, task: str) -> None:
         if task not in self._codec.prompts.tasks():

@@ -53,6 +53,7 @@ PROBLEMS: Final[dict[type[errors.SplitcodecError], Problem]] = {
     errors.UnknownTask: Problem(404, "Unknown task", "Ask GET /v1/prompts which tasks are served."),
     errors.RateOutOfRange: Problem(422, "Rate out of range", "Ask GET /v1/prompts for the highest rate."),
     errors.InvalidRequest: Problem(422, "Invalid request", "Correct the parameter that the detail names."),
+    errors.CameraNotFound: Problem(404, "No such camera", "Ask GET /v1/cameras which there are."),
     errors.StateChanged: Problem(
         412,
         "Changed meanwhile",

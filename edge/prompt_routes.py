@@ -27,6 +27,9 @@ IfMatch = Annotated[
     str | None,
     Header(max_length=1024, description="ETag of what is to be changed; 412 if it is another by now"),
 ]
+IfNoneMatch = Annotated[
+    str | None, Header(max_length=1024, description="*: 412 if the camera was told something before")
+]
 
 
 class Activation(BaseModel):
@@ -49,11 +52,15 @@ def camera_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, A
     @router.get("/{camera}/prompt")
     async def get_camera(response: Response, camera: Camera) -> CameraReport:
         """What a camera uses."""
-        return _tagged(response, pipeline.orders.camera(camera))
+        return _tagged(response, pipeline.orders.known_camera(camera))
 
     @router.put("/{camera}/prompt", openapi_extra=_json_body(CameraWish))
     async def put_camera(
-        request: Request, response: Response, camera: Camera, if_match: IfMatch = None
+        request: Request,
+        response: Response,
+        camera: Camera,
+        if_match: IfMatch = None,
+        if_none_match: IfNoneMatch = None,
     ) -> CameraReport:
         """Let the frames of a camera that begin from now on use a task, or one prompt of it whichever is
         active, and a rate or a bitrate to keep to.
@@ -62,7 +69,8 @@ def camera_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, A
         """
         timeout_s = pipeline.settings.upload_timeout_s
         body = await receive_small(pipeline.uploads, request, MAX_JSON_BYTES, timeout_s)
-        return _tagged(response, await pipeline.orders.choose(camera, parse_wish(body), if_match))
+        told = await pipeline.orders.choose(camera, parse_wish(body), if_match, if_none_match)
+        return _tagged(response, told)
 
     @router.delete("/{camera}/prompt")
     async def delete_camera(response: Response, camera: Camera, if_match: IfMatch = None) -> CameraReport:

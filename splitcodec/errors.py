@@ -49,6 +49,7 @@ SplitcodecError
 |-- RequestError               a request to a service that it cannot serve as asked
 |   |-- InvalidRequest           a field is missing, malformed or out of range
 |   |-- FrameConflict            another frame already has this name or idempotency key
+|   |-- CameraNotFound           no such camera sent a frame or was told what to use
 |   |-- StateChanged             somebody else changed it since the caller looked
 |   |-- ClientGone               the client went away before its request was whole
 |   |-- ResultRetired            the frame was settled and its result deleted since
@@ -262,6 +263,10 @@ class RequestError(SplitcodecError):
 
 class InvalidRequest(RequestError):
     """A request field is missing, malformed or out of range; the caller should do what the message says."""
+
+
+class CameraNotFound(RequestError):
+    """The camera sent no frame and was not told what to use; the caller should take one of those listed."""
 
 
 class StateChanged(RequestError):

@@ -123,13 +123,14 @@ async def test_a_camera_whose_task_is_gone_is_told_so(packs: Packs, tmp_path: Pa
 async def test_a_damaged_file_of_choices_is_moved_aside(packs: Packs, tmp_path: Path) -> None:
     (tmp_path / "cameras.json").write_text('{"format": 1, "cameras": {"door": {"task": 5}}}')
     async with edge_on(packs, tmp_path, AWAY) as edge:
-        assert (await edge.http.get("/v1/cameras/door/prompt")).json()["chosen"] is False
+        assert (await edge.http.get("/v1/cameras")).json() == []
     assert (tmp_path / "cameras.damaged").exists()
 
 
 async def test_of_two_operators_the_slower_one_overwrites_nothing(packs: Packs, tmp_path: Path) -> None:
     async with edge_on(packs, tmp_path, AWAY) as edge:
         path = "/v1/cameras/door/prompt"
+        await edge.http.put(path, json={"task": "detect"})
         seen = await edge.http.get(path)
         tag = {"If-Match": seen.headers["ETag"]}
         first = await edge.http.put(path, json={"task": "segment"}, headers=tag)
@@ -142,7 +143,7 @@ async def test_of_two_operators_the_slower_one_overwrites_nothing(packs: Packs, 
         assert (await edge.http.get(path)).headers["ETag"] == first.headers["ETag"]
         either = {"If-Match": f'"0000", {first.headers["ETag"]}'}
         assert (await edge.http.delete(path, headers=either)).status_code == 200
-        assert (await edge.http.put(path, json={"task": "classify"}, headers=tag)).status_code == 200
+        assert (await edge.http.put(path, json={"task": "classify"}, headers=tag)).status_code == 412
         assert (await edge.http.delete(path, headers={"If-Match": "*"})).status_code == 200
         assert (await edge.http.delete(path, headers={"If-Match": "door"})).status_code == 422
 
@@ -150,10 +151,24 @@ async def test_of_two_operators_the_slower_one_overwrites_nothing(packs: Packs, 
 async def test_of_two_at_once_one_wins(packs: Packs, tmp_path: Path) -> None:
     async with edge_on(packs, tmp_path, AWAY) as edge:
         path = "/v1/cameras/door/prompt"
-        tag = {"If-Match": (await edge.http.get(path)).headers["ETag"]}
+        tag = {"If-None-Match": "*"}
         wishes = [{"task": task} for task in ("segment", "classify")]
         answers = await asyncio.gather(*(edge.http.put(path, json=wish, headers=tag) for wish in wishes))
         assert sorted(answer.status_code for answer in answers) == [200, 412]
+        other = {"If-None-Match": '"0000"'}
+        assert (await edge.http.put(path, json=wishes[0], headers=other)).status_code == 422
+
+
+async def test_an_unknown_camera_is_404_and_the_known_ones_are_named(packs: Packs, tmp_path: Path) -> None:
+    async with edge_on(packs, tmp_path, AWAY) as edge:
+        await edge.put("door", task="segment")
+        for method in ("GET", "DELETE"):
+            answer = await edge.http.request(method, "/v1/cameras/yard/prompt")
+            assert (answer.status_code, answer.json()["type"]) == (
+                404,
+                "urn:splitcodec:problem:camera-not-found",
+            )
+            assert "there are ['door']" in answer.json()["detail"]
 
 
 async def test_an_activation_names_the_prompt_it_replaces(packs: Packs, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ async def test_a_camera_that_was_told_what_to_use_stays_until_that_is_taken_back
         assert await cameras(rig) == ["door"]
         assert (await rig.http.delete(place)).status_code == 200
         assert await cameras(rig) == []
-        assert (await rig.http.delete("/v1/cameras/stranger/prompt")).status_code == 200
+        assert (await rig.http.delete("/v1/cameras/stranger/prompt")).status_code == 404
         assert await cameras(rig) == []
 
 
