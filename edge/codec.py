@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from splitcodec.codec import EncodedFrame
+from splitcodec.codec import Again, EncodedFrame
 from splitcodec.frame import RGB
 from splitcodec.packs import InputConvention
 from splitcodec.packs.schema import CodecSection
@@ -17,9 +17,15 @@ class Encoder(Protocol):
     """The face of splitcodec.codec.FeatureEncoder that the edge uses."""
 
     def compress(
-        self, canvas: RGB, prompt: Prompt, rate: float, source_size: tuple[int, int]
+        self,
+        canvas: RGB,
+        prompt: Prompt,
+        rate: float,
+        source_size: tuple[int, int],
+        *,
+        again: Again | None = None,
     ) -> EncodedFrame:
-        """canvas uint8 [H, W, 3]; source_size (height, width) in pixels."""
+        """canvas uint8 [H, W, 3]; source_size (height, width) in pixels; again: see FeatureEncoder."""
         ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from edge.codec import Codec
 from edge.links import Links
@@ -81,11 +82,12 @@ class FrameCoder:
     def _encode(
         self, order: FrameOrder, prompt: Prompt, canvas: Canvas, read_s: float, compared: Callable[[], bool]
     ) -> CodedFrame:
-        rate = order.rate
+        rate, again = order.rate, None
         if rate is None:
+            again = partial(self._rates.lower_rate, order.camera, order.task)
             rate = self._rates.rate(order.camera, order.task, self._orders.default_rate)
         source_size = (canvas.source_height, canvas.source_width)
-        encoded = self._codec.encoder.compress(canvas.pixels, prompt, rate, source_size)
+        encoded = self._codec.encoder.compress(canvas.pixels, prompt, rate, source_size, again=again)
         self._rates.coded(order.camera, order.task, encoded.rate, encoded.num_bytes)
         frame = OutgoingFrame(
             device=self._state.device,

@@ -64,6 +64,7 @@ class EdgeMetrics(ServiceMetrics):
             self.allowed_bytes,
             self.measured_bytes,
             self.rate_short,
+            self.recoded,
         ):
             samples = [sample.labels for metric in family.collect() for sample in metric.samples]
             for labels in {tuple(one.values()) for one in samples if one["camera"] == camera}:
@@ -164,6 +165,12 @@ class EdgeMetrics(ServiceMetrics):
             "splitcodec_edge_importance_spread",
             "Standard deviation of the last frame's importance maps; near 0 they steer nothing",
             ("camera", "task"),
+            registry=registry,
+        )
+        self.recoded = Counter(
+            "splitcodec_edge_recoded_frames_total",
+            "Frames that came out too big and were coded once more at a lower rate",
+            ("camera",),
             registry=registry,
         )
         self.target_bytes = Gauge(

@@ -94,6 +94,15 @@ class RateControl:
             )
         return choice.rate
 
+    def lower_rate(self, camera: str, task: str, rate: float, num_bytes: int) -> float | None:
+        """The rate to code a frame at once more, whose rate was chosen here; None to send it as it is."""
+        with self._lock:
+            controller = self._camera(camera).controller
+            lower = None if controller is None else controller.lower_rate(task, rate, num_bytes)
+            if lower is not None:
+                self._metrics.recoded.labels(camera).inc()
+            return lower
+
     def coded(self, camera: str, task: str, rate: float, num_bytes: int) -> None:
         """A frame was coded and will be sent; rate: as coded, whoever chose it."""
         with self._lock:

@@ -266,3 +266,31 @@ def test_default_pack_goes_there_and_back(default_pack: Pack) -> None:
         assert np.isfinite(feature).all()
         num_bytes.append(frame.num_bytes)
     assert num_bytes == sorted(set(num_bytes))
+
+
+def test_a_second_coding_at_a_lower_rate_is_of_the_same_y(
+    encoder: FeatureEncoder, decoder: FeatureDecoder, prompt: Prompt
+) -> None:
+    canvas, asked = noise_canvas(64, 96), []
+
+    def again(rate: float, num_bytes: int) -> float:
+        asked.append((rate, num_bytes))
+        return 0.5
+
+    big = encoder.compress(canvas, prompt, 2.0, SOURCE)
+    small = encoder.compress(canvas, prompt, 0.5, SOURCE)
+    coded = encoder.compress(canvas, prompt, 2.0, SOURCE, again=again)
+    assert asked == [(2.0, big.num_bytes)]  # once, whatever came of it
+    assert (coded.rate, coded.num_bytes) == (0.5, pytest.approx(small.num_bytes, abs=4))
+    np.testing.assert_allclose(
+        decoder.decompress(coded.data).feature, decoder.decompress(small.data).feature, atol=0.5
+    )
+
+
+@pytest.mark.parametrize("lower", [None, 1.0, 1.001, 2.0])
+def test_no_lower_rate_leaves_the_frame_as_it_is(
+    encoder: FeatureEncoder, prompt: Prompt, lower: float | None
+) -> None:
+    canvas = noise_canvas(64, 96)
+    first = encoder.compress(canvas, prompt, 1.0, SOURCE)
+    assert encoder.compress(canvas, prompt, 1.0, SOURCE, again=lambda *_: lower).data == first.data

@@ -18,7 +18,7 @@ from splitcodec.bench.rate_figures import HOLD_S, RateFigures, figures, kbps
 from splitcodec.bench.rate_run import Coder, TraceFrame, run_trace
 from splitcodec.bench.sequence import panned
 from splitcodec.bench.trace import Trace, read_trace
-from splitcodec.codec import FeatureEncoder
+from splitcodec.codec import Again, FeatureEncoder
 from splitcodec.errors import UnknownTask
 from splitcodec.frame import read_picture, to_canvas
 from splitcodec.packs import Pack, load_pack
@@ -113,9 +113,10 @@ def coder(pack: Pack, task: str, threads: int) -> Coder:
     encoder = FeatureEncoder(pack, threads=threads)
     convention, prompt = pack.manifest.tasks[task].input, pack.prompt(task)
 
-    def code(picture: NDArray[np.uint8], rate: float) -> tuple[float, int]:
+    def code(picture: NDArray[np.uint8], rate: float, again: Again) -> tuple[float, int]:
         canvas = to_canvas(picture, convention)
-        coded = encoder.compress(canvas.pixels, prompt, rate, (canvas.source_height, canvas.source_width))
+        size = (canvas.source_height, canvas.source_width)
+        coded = encoder.compress(canvas.pixels, prompt, rate, size, again=again)
         return coded.rate, coded.num_bytes
 
     return code

@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from splitcodec.bench.trace import Trace
+from splitcodec.codec import Again
 from splitcodec.rate_control import LinkMeter, RateController
 from splitcodec.rate_control.link import Sent
 
 ANSWER_S: Final = 0.06  # from the last byte of a frame to its acknowledgement: way there and back, and cloud
 
-Coder = Callable[[NDArray[np.uint8], float], tuple[float, int]]
-"""(picture, rate) -> rate as coded, bytes."""
+Coder = Callable[[NDArray[np.uint8], float, Again], tuple[float, int]]
+"""(picture, rate, see FeatureEncoder.compress) -> rate as coded, bytes."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def run_trace(
         if thin and not choice.fits:
             frames.append(TraceFrame(now, choice.rate, 0, False, 0.0))
         else:
-            rate, num_bytes = coder(picture, choice.rate)
+            rate, num_bytes = coder(picture, choice.rate, partial(controller.lower_rate, task))
             controller.coded(task, rate, num_bytes, now)
             frames.append(TraceFrame(now, rate, num_bytes, choice.fits, link.send(num_bytes, now)))
         progress()

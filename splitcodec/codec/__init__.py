@@ -6,12 +6,13 @@ Cy latent, Cz hyper-latent and Ch feature channels, from the pack's manifest.
 
 from splitcodec.codec.decoder import CLOUD_STAGES, FeatureDecoder
 from splitcodec.codec.decoding import DecodedFeature
-from splitcodec.codec.encoder import EDGE_STAGES, EncodedFrame, FeatureEncoder
+from splitcodec.codec.encoder import EDGE_STAGES, Again, EncodedFrame, FeatureEncoder
 from splitcodec.codec.held import LatentState
 
 __all__ = [
     "CLOUD_STAGES",
     "EDGE_STAGES",
+    "Again",
     "DecodedFeature",
     "EncodedFrame",
     "FeatureDecoder",

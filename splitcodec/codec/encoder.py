@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -34,6 +34,8 @@ from splitcodec.wire.names import RATE_ONE
 
 Array = NDArray[Any]
 EDGE_STAGES: Final = ("head", "hyper", "context", "entropy")
+Again = Callable[[float, int], float | None]
+"""(rate as coded, bytes) -> the lower rate to code at in its place, None to leave it."""
 HOLD_STAGE: Final = "hold"  # of frames that hold cells: what they would cost, and which to hold
 
 
@@ -60,6 +62,18 @@ class EncodedFrame:
     def num_bytes(self) -> int:
         """Bytes on the wire, header and checksums included."""
         return len(self.data)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A canvas that the head has seen. y float32 [1, Cy, h, w] with gain; maps [M, h, w]; sizes in pixels."""
+
+    y: Array
+    maps: NDArray[np.float32] | None
+    prompt: Prompt
+    size: tuple[int, int]
+    source_size: tuple[int, int]
+    chain: bool
 
 
 class FeatureEncoder:
@@ -104,30 +118,43 @@ class FeatureEncoder:
         importance: NDArray[np.float32] | None = None,
         *,
         chain: bool = False,
+        again: Again | None = None,
     ) -> EncodedFrame:
         """Compresses one canvas by itself: a key frame.
 
         canvas: uint8 [H, W, 3] RGB, H and W multiples of 32 up to 2048; rate: 0..K-1, may lie between trained
         points; source_size: height and width in pixels of the picture the canvas was made from; importance:
         maps to use in place of the picture's own (for measuring what they are worth); chain: also give the
-        state that `compress_held` goes on from, if the pack can hold cells. Raises UnsupportedFrame,
-        FrameTooLarge, RateOutOfRange, BitstreamTooLarge, GraphFailed, SigmaIndexMismatch.
+        state that `compress_held` goes on from, if the pack can hold cells; again: asked once what came out,
+        whether to code the same y once more at a lower rate. Raises UnsupportedFrame, FrameTooLarge,
+        RateOutOfRange, BitstreamTooLarge, GraphFailed, SigmaIndexMismatch.
         """
-        height, width = _check_canvas(canvas)
+        size = _check_canvas(canvas)
         rate_fixed = prompt.rate.to_fixed(rate)
         at = prompt.rate_inputs(rate_fixed)
         clock = Stopwatch()
         y, maps = self._look(canvas, prompt, at, importance, clock)
-        z_symbols, index = self._hyper_symbols(y, prompt, at, (height, width), clock)
+        seen = _Seen(y, None if maps is None else maps[0], prompt, size, source_size, chain)
+        frame = self._key_frame(seen, rate_fixed, clock)
+        lower = None if again is None else again(frame.rate, frame.num_bytes)
+        if lower is None or (less := prompt.rate.to_fixed(lower)) >= rate_fixed:
+            return frame
+        rescaled = y * (prompt.rate_inputs(less).gain_y / at.gain_y)
+        return self._key_frame(replace(seen, y=rescaled), less, clock)
+
+    def _key_frame(self, seen: _Seen, rate_fixed: int, clock: Stopwatch) -> EncodedFrame:
+        prompt, (height, width) = seen.prompt, seen.size
+        at = prompt.rate_inputs(rate_fixed)
+        z_symbols, index = self._hyper_symbols(seen.y, prompt, at, seen.size, clock)
         with clock("context"):
-            symbols, latent = self._quantize(y, z_symbols, index, at, prompt)
+            symbols, latent = self._quantize(seen.y, z_symbols, index, at, prompt)
         with clock("entropy"):
             header = Header(
                 codec_digest=self.pack.wire_digest,
                 prompt_digest=prompt.wire_digest,
                 rate_fixed=rate_fixed,
-                source_height=source_size[0],
-                source_width=source_size[1],
+                source_height=seen.source_size[0],
+                source_width=seen.source_size[1],
                 network_height=height,
                 network_width=width,
                 sigma_crc=sigma_crc(index[0]),
@@ -136,9 +163,9 @@ class FeatureEncoder:
             z_bytes = encode_hyper(z, at.z_counts)
             y_bytes = encode_symbols(symbols[0], index[0], self.pack.tables_of(prompt))
             data = serialize(Bitstream(header, z_bytes, y_bytes))
-            state = first_state(header, prompt, latent, z, symbols[0]) if chain and self.pack.holds else None
-        shown = None if maps is None else maps[0]
-        return EncodedFrame(data, rate_fixed / RATE_ONE, prompt.digest, clock.seconds, shown, state)
+            chained = seen.chain and self.pack.holds
+            state = first_state(header, prompt, latent, z, symbols[0]) if chained else None
+        return EncodedFrame(data, rate_fixed / RATE_ONE, prompt.digest, clock.seconds, seen.maps, state)
 
     def compress_held(
         self, canvas: NDArray[np.uint8], state: LatentState, worth: float = WORTH_OF_A_BIT

@@ -83,6 +83,11 @@ class BytesModel:
         level, gain = float(self._state[0]), float(self._state[1])
         return self._points.rate_at((math.log(num_bytes) - level) / gain + self._points.middle)
 
+    def lower_rate(self, rate: float, num_bytes: int, wanted_bytes: float) -> float:
+        """The rate at which a frame that cost num_bytes at `rate` would cost wanted_bytes, or fewer."""
+        less = math.log(max(wanted_bytes, 1.0) / max(num_bytes, 1)) / float(self._state[1])
+        return min(self._points.rate_at(self._points.log_bytes(rate) + less), rate)
+
     def observe(self, rate: float, num_bytes: int) -> None:
         """Learn from a frame that was coded; num_bytes: at least 1."""
         grown = self._covariance + np.diag([LEVEL_DRIFT, GAIN_DRIFT])

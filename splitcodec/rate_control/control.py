@@ -7,6 +7,7 @@ that into a rate point. A debt that even rate 0 cannot pay back asks for frames 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,7 @@ DEBT_S: Final = 1.0  # more debt than this: the lowest rate does not fit
 LINK_SHARE: Final = 0.92  # of the measured capacity; the rest empties queues and pays for framing
 LEAST_SHARE: Final = 0.125  # of the target is allowed even while nothing is delivered
 DRAIN_SHARE: Final = 0.5  # of the allowance is the most that an old backlog may take from live frames
+TOO_BIG: Final = 1.25  # times its budget: a frame is coded once more, at a lower rate
 CLIMB_PER_S: Final = 1.5  # rate steps per second; downwards there is no limit
 PACE_WEIGHT: Final = 0.2  # of the newest interval in the average
 LONGEST_INTERVAL_S: Final = 5.0
@@ -66,6 +68,7 @@ class RateController:
         self._interval: float | None = None
         self._allowed = goal.target_bps
         self._last_rate: float | None = None
+        self._budget = math.inf
 
     def choose(
         self, task: str, link: LinkMeter, backlog_bytes: int, now: float, share: float = 1.0
@@ -80,13 +83,24 @@ class RateController:
         self._allowed = self._allowance(link, backlog_bytes, now, share)
         budget = interval * (self._allowed - self._debt / PAYBACK_S) / 8
         cap = self._deadline_bytes(link, now, share)
-        wanted = model.rate_for(budget if cap is None else min(budget, cap))
+        self._budget = budget if cap is None else min(budget, cap)
+        wanted = model.rate_for(self._budget)
         if self._last_rate is not None:
             wanted = min(wanted, self._last_rate + CLIMB_PER_S * since)
         least_bits = 8 * model.num_bytes(0.0)
         fits = wanted > 0 or self._debt + least_bits <= max(self._allowed * DEBT_S, least_bits)
         self._last_rate = wanted
         return Choice(wanted, fits, self._allowed)
+
+    def lower_rate(self, task: str, rate: float, num_bytes: int) -> float | None:
+        """The rate to code the frame at in its place if it came out far too big; None to leave it.
+
+        For the frame that was chosen last, before `coded` is told of it.
+        """
+        if num_bytes <= TOO_BIG * self._budget:
+            return None
+        lower = self._model(task).lower_rate(rate, num_bytes, self._budget)
+        return lower if lower < rate else None
 
     def coded(self, task: str, rate: float, num_bytes: int, now: float) -> None:
         """A frame was coded at `rate`, whoever chose it, and will be sent."""
