@@ -117,7 +117,7 @@ class EdgeMetrics(ServiceMetrics):
         )
         self.source_frames = Counter(
             "splitcodec_edge_source_frames_total",
-            "Pictures of those cameras; outcome is taken, or passed_over for a newer one",
+            "Pictures of those cameras; outcome is taken, passed_over for a newer one, or unchanged",
             ("camera", "outcome"),
             registry=registry,
         )

@@ -117,6 +117,16 @@ class EdgeSettings(ServiceSettings):
     source_fps: float = Field(
         2.0, gt=0, le=240, description="pictures per second taken from each of them at most"
     )
+    source_min_change: float = Field(
+        0.0,
+        ge=0,
+        le=255,
+        description="leave out pictures of them that differ less than this, in grey levels of 255, in every "
+        "8x8 block of 64x48 points, from the last one sent; one a minute is sent all the same; 0 sends all",
+    )
+    camera_min_change: dict[Name, Annotated[float, Field(ge=0, le=255)]] = Field(
+        default_factory=dict, description='cameras with a source_min_change of their own: {"door": 6}'
+    )
     source_timeout_s: float = Field(
         10.0,
         gt=0,

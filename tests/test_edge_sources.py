@@ -119,6 +119,26 @@ async def test_frames_of_a_video_file_reach_the_cloud_and_it_plays_again(
         assert edge.rig.pipeline.recent(1, "door")[0].found[0].label == "cat"
 
 
+async def test_pictures_that_do_not_change_are_left_out_and_counted(codec: Codec, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, seed in enumerate([0, 0, 0, 1, 1]):
+        (folder / f"{number}.jpg").write_bytes(picture(seed=seed))
+    (folder / "5.jpg").write_bytes(b"no picture")
+    options = {"source_fps": 100, "camera_min_change": {"door": 2}}
+    async with watching(codec, tmp_path / "state", f"folder:{folder}", **options) as edge:
+        await edge.until("splitcodec_edge_source_frames_total", 3, outcome="taken")
+        assert edge.metric("splitcodec_edge_source_frames_total", outcome="unchanged") == 3
+        await edge.rig.cloud.wait_for(frames=2)
+        assert edge.rig.pipeline.recent(10, "door")[0].found[0].label == "cat"
+
+
+async def test_a_video_of_a_still_scene_is_left_out(codec: Codec, tmp_path: Path, video: Path) -> None:
+    async with watching(codec, tmp_path, f"file:{video}", source_min_change=255) as edge:
+        await edge.until("splitcodec_edge_source_frames_total", 3, outcome="unchanged")
+        assert edge.metric("splitcodec_edge_source_frames_total", outcome="taken") == 1
+
+
 async def test_live_pictures_are_sent_on_after_a_failure(
     codec: Codec, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

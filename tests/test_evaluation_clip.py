@@ -85,11 +85,13 @@ def test_eval_clip_reports_every_way(clip: Path, tmp_path: Path) -> None:
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert (report.frames, report.fps, report.clip.file) == (6, 6, "door.mp4")
     kinds = [row.system for row in report.rows]
-    assert kinds == [*(["single", *["held"] * 3] * 2), *["x264"] * 5, *["x265"] * 5]
+    assert kinds == [*(["single", *["gated"] * 3, *["held"] * 3] * 2), *["x264"] * 5, *["x265"] * 5]
     rates = {row.setting: row for row in report.rows if row.system == "single"}
     assert rates[0].bytes_per_frame < rates[2].bytes_per_frame
     for row in report.rows:
         assert 0 <= row.agreement <= row.agreement50 <= 1
+        if row.system == "gated":
+            assert row.bytes_per_frame <= rates[row.setting].bytes_per_frame
         if row.system == "held":
             assert row.bytes_per_frame < rates[row.setting].bytes_per_frame
             assert row.held is not None

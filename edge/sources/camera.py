@@ -85,6 +85,9 @@ class CameraReader:
                     metrics.source_up.labels(camera).set(1)
                     if message.said is Said.PICTURE:
                         await self._came_in(message)
+                    elif message.said is Said.UNCHANGED:
+                        self._pictures += 1
+                        metrics.source_frames.labels(camera, "unchanged").inc()
         except SourceFailed as failure:
             metrics.source_restarts.labels(camera, "stalled" if failure.stalled else "failed").inc()
             return str(failure)

@@ -55,6 +55,7 @@ def _order(source: Source, settings: EdgeSettings) -> ReaderOrder:
         kind=source.kind,
         place=source.place,
         fps=settings.source_fps,
+        min_change=settings.camera_min_change.get(source.camera, settings.source_min_change),
         timeout_s=settings.source_timeout_s,
         max_bytes=settings.max_picture_bytes,
         max_pixels=settings.max_picture_pixels,

@@ -17,11 +17,13 @@ MAX_REASON_BYTES: Final = 1000
 
 
 class Said(IntEnum):
-    """ALIVE: nothing to send just now; PICTURE: a picture file; FAILED: why it ends, as text."""
+    """ALIVE: nothing to send just now; PICTURE: a picture file; FAILED: why it ends, as text;
+    UNCHANGED: a picture was left out, because it does not differ enough from the last one."""
 
     ALIVE = 0
     PICTURE = 1
     FAILED = 2
+    UNCHANGED = 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Message:
 class ReaderOrder(BaseModel):
     """What a reader is to do: one line of JSON on its standard input, because others can read a command line.
 
-    fps: pictures per second at most; timeout_s: for opening and for each read.
+    fps: pictures per second at most; timeout_s: for opening and for each read; min_change: see
+    splitcodec.still_scene, 0 for every picture.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,5 +52,6 @@ class ReaderOrder(BaseModel):
     place: str
     fps: float = Field(gt=0)
     timeout_s: float = Field(gt=0)
+    min_change: float = Field(0.0, ge=0, le=255)
     max_bytes: int = Field(ge=1)
     max_pixels: int = Field(ge=1)

@@ -5,6 +5,7 @@ It trusts nothing it reads, holds no state, and dies with the edge: its standard
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -13,9 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import numpy as np
 import simplejpeg
+from PIL import Image
 
 from edge.sources.messages import MAX_REASON_BYTES, Message, ReaderOrder, Said
+from splitcodec.still_scene import HEIGHT, WIDTH, ChangeGate
 from splitcodec.texts import shortened_utf8
 
 JPEG_QUALITY: Final = 92
@@ -66,6 +70,7 @@ def folder_messages(order: ReaderOrder) -> Iterator[Message]:
     if not folder.is_dir():
         raise Ended("no such folder")
     due = time.monotonic()
+    gate = ChangeGate(order.min_change)
     while True:
         fresh = sorted(
             path for path in folder.iterdir()
@@ -76,23 +81,26 @@ def folder_messages(order: ReaderOrder) -> Iterator[Message]:
             yield from _wait_until(due)
             due = _next_due(due, time.monotonic(), 1 / order.fps)
             if path.stat().st_size <= order.max_bytes:
-                yield Message(Said.PICTURE, time.time_ns(), path.read_bytes())
+                data = path.read_bytes()
+                changed = not order.min_change or _file_passes(gate, data)
+                yield Message(Said.PICTURE, time.time_ns(), data) if changed else Message(Said.UNCHANGED)
         yield Message(Said.ALIVE)
         time.sleep(ALIVE_S)
 
 
 def video_messages(order: ReaderOrder) -> Iterator[Message]:
     """Decoded frames as JPEG files, at most `fps` a second; a file at its own speed, again and again."""
+    gate = ChangeGate(order.min_change)
     while True:
         count = 0
-        for message in _played(order):
-            count += message.said is Said.PICTURE
+        for message in _played(order, gate):
+            count += message.said in (Said.PICTURE, Said.UNCHANGED)
             yield message
         if order.kind != "file" or not count:
             raise Ended("the stream ended" if count else "no picture came")
 
 
-def _played(order: ReaderOrder) -> Iterator[Message]:
+def _played(order: ReaderOrder, gate: ChangeGate) -> Iterator[Message]:
     import av  # only here: the edge itself runs without
 
     options = {"protocol_whitelist": ONLY_THESE[order.kind]}
@@ -122,9 +130,25 @@ def _played(order: ReaderOrder) -> Iterator[Message]:
             due = _next_due(due, now, 1 / order.fps)
             if frame.width * frame.height > order.max_pixels:
                 raise Ended(f"a frame of {frame.width}x{frame.height} is above {order.max_pixels} pixels")
+            if order.min_change and not gate.passes(
+                frame.to_ndarray(format="gray", width=WIDTH, height=HEIGHT)
+            ):
+                yield Message(Said.UNCHANGED)
+                continue
             data = simplejpeg.encode_jpeg(frame.to_ndarray(format="rgb24"), JPEG_QUALITY)
             if len(data) <= order.max_bytes:
                 yield Message(Said.PICTURE, time.time_ns(), bytes(data))
+
+
+def _file_passes(gate: ChangeGate, data: bytes) -> bool:
+    """A file that is no picture passes: the edge says what is wrong with it."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.draft("L", (WIDTH, HEIGHT))
+            grey = picture.convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BOX)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return True
+    return gate.passes(np.asarray(grey))
 
 
 def _next_due(due: float, now: float, step: float) -> float:

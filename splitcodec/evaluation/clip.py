@@ -15,11 +15,12 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from splitcodec.codec import FeatureDecoder, FeatureEncoder, LatentState
 from splitcodec.errors import SettingsError, UnknownTask
 from splitcodec.evaluation.average_precision import FoundBoxes
-from splitcodec.evaluation.clip_report import ClipReport, ClipRow
+from splitcodec.evaluation.clip_report import ClipReport, ClipRow, System
 from splitcodec.evaluation.clip_video import CRFS, SETTINGS, VIDEO_CODECS, code_clip, read_clip
 from splitcodec.evaluation.dataset import Dataset, Photo
 from splitcodec.evaluation.detection import BoxRules, DetectionScorer
@@ -31,9 +32,11 @@ from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.schema import TAIL_INPUT
 from splitcodec.provenance import run_origin
 from splitcodec.runtime import open_session
+from splitcodec.still_scene import HEIGHT, WIDTH, ChangeGate
 
 TRUSTED: Final = 0.3  # the teacher's own boxes from this score on are what is to be found
 WORTHS: Final = (0.003, 0.01, 0.03)  # of a bit; see splitcodec.codec.held
+CHANGES: Final = (2.0, 4.0, 8.0)  # grey levels; see splitcodec.still_scene
 KEY_INTERVAL_S: Final = 10.0
 
 
@@ -124,6 +127,15 @@ class ClipJudge:
         ]
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """One frame: what the tail gave, bytes that travelled, share that did not."""
+
+    outputs: Outputs
+    num_bytes: int
+    held: float
+
+
 class OurClip:
     """The clip through the encoder and decoder that the services use."""
 
@@ -137,49 +149,72 @@ class OurClip:
     ) -> None:
         self._prompt = pack.prompt(options.task)
         self._canvases, self._judge, self._advance = canvases, judge, advance
-        self._key_frames = _key_frames(options.fps)
+        self._fps, self._key_frames = options.fps, _key_frames(options.fps)
         self._encoder = FeatureEncoder(pack, options.engine, options.threads)
         self._decoder = FeatureDecoder(pack, options.engine, options.threads)
         self._tail = open_session(pack.tail_bytes(options.task), options.engine, options.threads)
 
     def rows(self, rate: float) -> Iterator[ClipRow]:
-        """Single frames, then chains of every worth."""
-        yield self._row(rate, None)
+        """Single frames, those without the ones that hardly change, then chains of every worth."""
+        singles = self._chain(rate, None)
+        yield self._row("single", rate, singles)
+        for min_change in CHANGES:
+            yield self._row("gated", rate, self._gated(singles, min_change), min_change=min_change)
         for worth in WORTHS:
-            yield self._row(rate, worth)
+            yield self._row("held", rate, self._chain(rate, worth), worth=worth)
 
-    def _row(self, rate: float, worth: float | None) -> ClipRow:
-        outputs: list[Outputs] = []
-        sizes: list[int] = []
-        shares: list[float] = []
+    def _chain(self, rate: float, worth: float | None) -> list[_Sent]:
+        """Every frame there and back; worth None: each by itself."""
+        sent_frames: list[_Sent] = []
         ours: LatentState | None = None
         theirs: LatentState | None = None
         for number, canvas in enumerate(self._canvases):
             if worth is None or ours is None or number % self._key_frames == 0:
                 size = (canvas.source_height, canvas.source_width)
-                sent = self._encoder.compress(
-                    canvas.pixels, self._prompt, rate, size, chain=worth is not None
-                )
+                chain = worth is not None
+                sent = self._encoder.compress(canvas.pixels, self._prompt, rate, size, chain=chain)
                 found = self._decoder.decompress(sent.data)
             else:
                 sent = self._encoder.compress_held(canvas.pixels, ours, worth)
                 found = self._decoder.decompress(sent.data, theirs)
             if worth is not None:
                 ours, theirs = sent.state, found.state()
-            outputs.append(self._tail.run({TAIL_INPUT: found.feature}))
-            sizes.append(sent.num_bytes)
-            shares.append(sent.held)
+            sent_frames.append(_Sent(self._tail.run({TAIL_INPUT: found.feature}), sent.num_bytes, sent.held))
             self._advance()
-        agreement, agreement50 = self._judge.score(outputs)
+        return sent_frames
+
+    def _gated(self, singles: list[_Sent], min_change: float) -> list[_Sent]:
+        """The singles as an edge with `source_min_change` sends them; what is left out keeps the last answer."""
+        now = [0.0]
+        gate, sent_frames = ChangeGate(min_change, lambda: now[0]), list[_Sent]()
+        for number, (canvas, single) in enumerate(zip(self._canvases, singles, strict=True)):
+            now[0] = number / self._fps
+            shown = canvas.size.canvas_window
+            grey = Image.fromarray(canvas.pixels[: shown.height, : shown.width]).convert("L")
+            small = np.asarray(grey.resize((WIDTH, HEIGHT), Image.Resampling.BOX))
+            sent_frames.append(single if gate.passes(small) else _Sent(sent_frames[-1].outputs, 0, 1.0))
+        return sent_frames
+
+    def _row(
+        self,
+        system: System,
+        rate: float,
+        sent: list[_Sent],
+        worth: float | None = None,
+        min_change: float | None = None,
+    ) -> ClipRow:
+        agreement, agreement50 = self._judge.score([one.outputs for one in sent])
+        sizes, shares = [one.num_bytes for one in sent], [one.held for one in sent]
         return ClipRow(
-            system="single" if worth is None else "held",
+            system=system,
             setting=rate,
             worth=worth,
             bytes_per_frame=round(float(np.mean(sizes)), 1),
             bytes_median=float(np.median(sizes)),
             agreement=round(agreement, 4),
             agreement50=round(agreement50, 4),
-            held=None if worth is None else round(float(np.mean(shares)), 3),
+            held=None if system == "single" else round(float(np.mean(shares)), 3),
+            min_change=min_change,
         )
 
 

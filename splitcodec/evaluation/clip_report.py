@@ -13,16 +13,17 @@ from splitcodec.evaluation.clip_video import VIDEO_CODECS
 from splitcodec.evaluation.report import FileUnderTest, PackUnderTest
 from splitcodec.provenance import RunOrigin
 
-System = Literal["single", "held", "x264", "x265"]
+System = Literal["single", "gated", "held", "x264", "x265"]
 
 
 @dataclass(frozen=True)
 class ClipRow:
     """One way to send the clip.
 
-    setting: our rate, or the CRF; worth: of a bit, None where nothing is held; bytes_per_frame, bytes_median:
+    setting: our rate, or the CRF; worth: of a bit, None where nothing is held; gated: single frames but for
+    those that changed by less than `min_change`, whose answer stays the last one's; bytes_per_frame, bytes_median:
     real bytes (of video no median: frames share one bitstream); agreement, agreement50: AP 0.50:0.95 and at
-    0.50; held: mean share of the cells.
+    0.50; held: mean share of the cells, or share of the frames that were left out.
     """
 
     system: System
@@ -33,6 +34,7 @@ class ClipRow:
     agreement: float
     agreement50: float
     held: float | None
+    min_change: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ def table(report: ClipReport) -> list[str]:
     ]
     for row in report.rows:
         setting = f"CRF {row.setting:g}" if row.system in VIDEO_CODECS else f"rate {row.setting:g}"
+        if row.min_change is not None:
+            setting += f", change below {row.min_change:g}"
         if row.worth is not None:
             setting += f", a bit is worth {row.worth:g}"
         median = "" if row.bytes_median is None else f"{row.bytes_median:.0f}"

@@ -12,7 +12,7 @@ from splitcodec.evaluation.report import TaskReport, title
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from splitcodec.evaluation.clip_report import ClipReport
+    from splitcodec.evaluation.clip_report import ClipReport, ClipRow
 
 # Okabe-Ito colours: distinct for colour-blind readers; ours is the strong one.
 STYLES = {
@@ -27,6 +27,9 @@ STYLES = {
 }
 CLIP_STYLES = {
     "single": ("#e69f00", "P", 1.4),
+    "gated, 2": ("#aaaaaa", ".", 1.0),
+    "gated, 4": ("#777777", ".", 1.0),
+    "gated, 8": ("#444444", ".", 1.0),
     "held, 0.003": ("#f4b183", "o", 1.4),
     "held, 0.01": ("#d55e00", "o", 2.4),
     "held, 0.03": ("#8c3b00", "o", 1.4),
@@ -57,7 +60,7 @@ def draw_clip(report: ClipReport, path: Path) -> None:
     figure = Figure(figsize=PANEL, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(1, 1, 1)
-    names = {row: row.system if row.worth is None else f"held, {row.worth:g}" for row in report.rows}
+    names = {row: _way(row) for row in report.rows}
     for name in dict.fromkeys(names.values()):
         rows = sorted((row for row in report.rows if names[row] == name), key=lambda row: row.bytes_per_frame)
         colour, marker, width = CLIP_STYLES.get(name, (STYLES[CODEC_NAME][0], "o", 1.8))
@@ -68,6 +71,12 @@ def draw_clip(report: ClipReport, path: Path) -> None:
     axes.set_ylabel("agreement with the teacher, AP 0.50:0.95")
     axes.set_title(f"{report.clip.file}, {report.frames} frames at {report.fps:g} a second")
     figure.savefig(path)
+
+
+def _way(row: ClipRow) -> str:
+    if row.min_change is not None:
+        return f"gated, {row.min_change:g}"
+    return row.system if row.worth is None else f"held, {row.worth:g}"
 
 
 def _draw_task(axes: Axes, task: TaskReport) -> None:
