@@ -12,6 +12,7 @@ import grpc
 import pytest
 import uvicorn
 from edge_prompt_rig import AWAY, PATIENCE_S, Edge, Packs, both, edge_on, write_packs
+from test_cloud_access import add_token, bearer, code_of, guarded
 from test_cloud_prompts import Rig, cloud_on, refused, wire
 from typer.testing import CliRunner, Result
 from waiting import until
@@ -128,6 +129,20 @@ async def test_what_a_device_tells_is_checked(packs: Packs, tmp_path: Path) -> N
             code, name, _ = await refused(confirm(cloud, prompts))
             assert (code, name) == (grpc.StatusCode.INVALID_ARGUMENT, "InvalidRequest")
         assert await heard(cloud) == {}
+
+
+async def test_a_device_tells_of_itself_alone(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (cloud, tokens):
+        own = bearer(add_token(tokens, "frames", device="box-1"))
+        for device, expected in (("box-1", grpc.StatusCode.OK), ("box-2", grpc.StatusCode.PERMISSION_DENIED)):
+            told = prompts_pb2.DevicePrompts(device=device, codec_digest=bytes(8))
+            request = prompts_pb2.ConfirmPromptsRequest(prompts=told)
+            call = cloud.prompts.Confirm(request, metadata=own, timeout=PATIENCE_S)
+            assert await code_of(call) == expected
+        operator = bearer(add_token(tokens, "prompts"))
+        asked = prompts_pb2.ListPromptDevicesRequest()
+        heard = await cloud.prompts.ListDevices(asked, metadata=operator, timeout=PATIENCE_S)
+        assert [one.device for one in heard.devices] == ["box-1"]
 
 
 def test_the_devices_heard_last_are_kept() -> None:
