@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from typer.testing import CliRunner
 
 from splitcodec.bench.rate_figures import figures
+from splitcodec.bench.rate_plot import draw_rates
 from splitcodec.bench.rate_run import TraceFrame
 from splitcodec.bench.sequence import panned
 from splitcodec.bench.trace import Trace, read_trace
@@ -95,6 +97,24 @@ def test_figures_see_a_swing() -> None:
     steady = Trace("steady", (0.0,), (2e6,))
     frames = [TraceFrame(i / 10, 1.5 + 0.7 * (-1) ** i, 1000, True, 0.1) for i in range(200)]
     assert figures(frames, steady, 8e4, 10, True).swing == pytest.approx(0.7, abs=0.05)
+
+
+def test_a_run_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "rate.png"
+    frames = [*film([1000.0] * 13 + [150.0] * 6), TraceFrame(19.5, 0.0, 0, False, 0.0)]
+    draw_rates(frames, FALL, 1000.0, path)
+    with Image.open(path) as picture:
+        assert picture.size == (1200, 1050)
+
+
+def test_the_published_figures_are_those_of_the_run() -> None:
+    root = Path(__file__).resolve().parent.parent / "docs"
+    found = json.loads((root / "results" / "rate-control.json").read_text())["figures"]
+    said = " ".join((root / "delivery.md").read_text().split())
+    assert f"held within {found['hold_error']:.0%} over any 10 s" in said
+    assert f"met within {found['reaction_s']:.1f} s" in said
+    assert f"keeps within {found['swing']:.1f} points" in said
 
 
 @pytest.mark.slow

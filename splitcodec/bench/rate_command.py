@@ -20,6 +20,7 @@ from splitcodec.bench.sequence import panned
 from splitcodec.bench.trace import Trace, read_trace
 from splitcodec.codec import Again, FeatureEncoder
 from splitcodec.errors import UnknownTask
+from splitcodec.extras import needing
 from splitcodec.frame import read_picture, to_canvas
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.rates import rate_points
@@ -67,6 +68,7 @@ def rate_control_command(
     ] = "thin",
     threads: Annotated[int, typer.Option(min=1, help="Threads of each graph.")] = 1,
     json: Annotated[Path | None, typer.Option(help="Report to write.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write: a PNG; needs the extra eval.")] = None,
 ) -> None:
     """Code a panning sequence under rate control over a link that follows a trace; time is computed."""
     link, loaded = read_trace(trace), load_pack(pack)
@@ -103,6 +105,12 @@ def rate_control_command(
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(jsonlib.dumps(dataclasses.asdict(report), indent=1) + "\n", encoding="utf-8")
+    if plot is not None:
+        from splitcodec.bench.rate_plot import draw_rates
+
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        with needing("eval"):
+            draw_rates(report.frames, link, report.target_kbps, plot)
     typer.echo("\n".join(lines(report, link)))
 
 
