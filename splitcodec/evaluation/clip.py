@@ -184,7 +184,7 @@ class OurClip:
         return sent_frames
 
     def _gated(self, singles: list[_Sent], min_change: float) -> list[_Sent]:
-        """The singles as an edge with `source_min_change` sends them; what is left out keeps the last answer."""
+        """The singles as with `source_min_change` at an edge; what is left out keeps the last answer."""
         now = [0.0]
         gate, sent_frames = ChangeGate(min_change, lambda: now[0]), list[_Sent]()
         for number, (canvas, single) in enumerate(zip(self._canvases, singles, strict=True)):
