@@ -3,7 +3,7 @@ SHELL := /bin/sh
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_EXTRAS := edge,cloud,cpu,demo
-TEST_EXTRAS := $(DEMO_EXTRAS),train,eval,tracing,dev
+TEST_EXTRAS := $(DEMO_EXTRAS),frigate,train,eval,tracing,dev
 PROTOS := $(wildcard proto/splitcodec/wire/v1/*.proto)
 
 # Two threads at most in every numeric library: the suite shares the machine with the services it starts.

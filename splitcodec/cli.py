@@ -16,6 +16,7 @@ from splitcodec.errors import SplitcodecError
 from splitcodec.evaluation.command import eval_command
 from splitcodec.export.command import export_command, export_teacher_command
 from splitcodec.file_command import decode_command, encode_command, inspect_command
+from splitcodec.frigate_command import frigate_command
 from splitcodec.prompt_command import prompt_app
 from splitcodec.publish_command import publish_command
 from splitcodec.sign_command import keygen_command, revoke_command, sign_command, verified_signer
@@ -43,6 +44,7 @@ app.command("encode")(encode_command)
 app.command("decode")(decode_command)
 app.command("inspect")(inspect_command)
 app.command("eval")(eval_command)
+app.command("frigate-detector")(frigate_command)
 app.command("publish")(publish_command)
 app.command("export")(export_command)
 app.command("export-teacher")(export_teacher_command)

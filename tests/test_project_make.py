@@ -59,7 +59,7 @@ def test_demo_installs_the_runtime_and_test_installs_the_tools(tmp_path: Path) -
     assert '".[edge,cloud,cpu,demo]"' in demo
     assert f"{tmp_path}/venv/bin/splitcodec demo" in demo
     test = _make("-n", "test", f"VENV={tmp_path}/venv").stdout
-    assert '".[edge,cloud,cpu,demo,train,eval,tracing,dev]"' in test
+    assert '".[edge,cloud,cpu,demo,frigate,train,eval,tracing,dev]"' in test
     for tool in ("ruff check .", "ruff format --check .", "mypy", "lint-imports", "python -m pytest"):
         assert f"{tmp_path}/venv/bin/{tool}" in test
 

@@ -22,8 +22,8 @@ class ClipRow:
 
     setting: our rate, or the CRF; worth: of a bit, None where nothing is held; gated: single frames but for
     those that changed by less than `min_change`, whose answer stays the last one's; bytes_per_frame,
-    bytes_median: real bytes (of video no median: frames share one bitstream); agreement, agreement50: AP 0.50:0.95 and at
-    0.50; held: mean share of the cells, or share of the frames that were left out.
+    bytes_median: real bytes (of video no median: frames share one bitstream); agreement, agreement50: AP
+    0.50:0.95 and at 0.50; held: mean share of the cells, or share of the frames that were left out.
     """
 
     system: System
