@@ -15,6 +15,7 @@ def swap_block(report: SwapReport, source: str) -> str:
         ("a frame without swaps", report.frames_without_swaps),
     )
     found, machine = report.faults, report.provenance
+    further = "".join(f" --version {name}" for name in report.versions)
     wrong = f"{found.differing} differing, {found.wrong_prompt} with a wrong prompt, {found.lost} lost"
     wrong += f", {found.doubled} doubled, {found.out_of_order} out of order"
     grown = (_kilobytes(report.edge_growth_per_1000_swaps), _kilobytes(report.cloud_growth_per_1000_swaps))
@@ -33,7 +34,7 @@ def swap_block(report: SwapReport, source: str) -> str:
             f"Drift from the second quarter to the last: latency {report.latency_drift:+.1%}, CPU time "
             f"{_share(report.cpu_drift)}. {machine.cores} cores of {machine.cpu}.",
             "",
-            f"Source: [{source}](results/{source}), `splitcodec bench swap --count {report.swaps}`.",
+            f"Source: [{source}](results/{source}), `splitcodec bench swap --count {report.swaps}{further}`.",
         ]
     )
 

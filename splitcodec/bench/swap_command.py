@@ -59,7 +59,8 @@ class SwapReport:
     swap: from asking for a swap until it holds; frames, frames_without_swaps: the same load with and without
     them; stall_p50_ms, stall_p99_ms: the difference, which is what swaps cost a frame; latency_drift,
     cpu_drift: share by which frames took longer, or more CPU time, at the end; growth: resident bytes gained
-    per 1,000 swaps over the last half; prompts: what cameras were swapped among.
+    per 1,000 swaps over the last half; prompts: what cameras were swapped among;
+    versions: names of the prompt packs that were brought along, none where the bench altered one itself.
     """
 
     report_version: int
@@ -82,6 +83,7 @@ class SwapReport:
     edge_growth_per_1000_swaps: float | None
     cloud_growth_per_1000_swaps: float | None
     samples: Sequence[Sample]
+    versions: Sequence[str] = ()
 
 
 def swap_command(
@@ -117,6 +119,7 @@ def swap_command(
         bring(services, further)
         prompts = [*pack_prompts(loaded), *(one.used for one in further)]
         report = measure(services, loaded, prompts, pictures, cameras, count, lambda: bar.update(1))
+    report = dataclasses.replace(report, versions=[place.name for place in version or []])
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(jsonlib.dumps(dataclasses.asdict(report), indent=1) + "\n", encoding="utf-8")
