@@ -1,4 +1,4 @@
-"""The picture of a run of rate control: link, target and what was sent; the rate; how late the answers were."""
+"""The picture of a run of rate control: link, target and what was sent; rate; how late the answers were."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def draw_rates(frames: Sequence[TraceFrame], link: Trace, target_kbps: float, pa
     bits, rates, delays = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
     _draw_bits(bits, frames, link, target_kbps)
     sent = [frame for frame in frames if frame.num_bytes]
-    rates.plot([frame.at for frame in sent], [frame.rate for frame in sent], ".", color=SENT, markersize=3)
+    at, dots = [frame.at for frame in sent], {"color": SENT, "marker": ".", "linestyle": "", "markersize": 3}
+    rates.plot(at, [frame.rate for frame in sent], **dots)
     rates.set_ylabel("rate point")
     delays.plot(
         [frame.at for frame in sent], [frame.delay_s for frame in sent], ".", color=SENT, markersize=3
