@@ -41,6 +41,7 @@ from splitcodec.signing.trust import TrustStore
 from splitcodec.tracing import Tracing
 
 LOOKED_S: float = 10.0  # so long after a look, frames are compared with JPEG
+SETTLED: str = "it was answered before, and its result is not kept here any more; ask the cloud"
 MAX_OVERLAYS: int = 4  # overlays drawn or waiting; they are for people, frames come first
 
 
@@ -130,7 +131,7 @@ class EdgePipeline:
             def make() -> Awaitable[FrameReport | FrameStatus]:
                 return self._process(order, picture, content_type, patience, post)
 
-            return await (make() if post is None else self._links.posts.once(post, make, self.find))
+            return await (make() if post is None else self._links.posts.once(post, make, self._repeated))
 
     async def _process(
         self,
@@ -163,6 +164,14 @@ class EdgePipeline:
             if place is None or fate is None:
                 raise
             return FrameStatus(name, fate.device, *place, fate.state, fate.reason)
+
+    async def _repeated(self, name: str) -> FrameReport | FrameStatus:
+        """What became of a frame that is posted again; of one this edge does not know any more too."""
+        try:
+            return await self.find(name)
+        except ResultNotFound:
+            camera, seq = split_frame_id(name) or ("", 0)
+            return FrameStatus(name, self._state.device, camera, seq, "settled", SETTLED)
 
     def recent(self, limit: int, camera: str | None) -> list[FrameSummary]:
         """The last frames with a result, newest first; camera None: of all."""

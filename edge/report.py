@@ -111,14 +111,15 @@ class FrameStatus:
     """A frame that has no result here.
 
     state: spooled (it is on this edge's disk and waits for the cloud), sent (on its way), dropped (by a limit
-    of the spool) or quarantined (it will not be sent any more); reason: why, in words.
+    of the spool), quarantined (it will not be sent any more) or, told to whoever posts it again, settled
+    (answered before); reason: why, in words.
     """
 
     id: str
     device: str
     camera: str
     seq: int
-    state: Literal["spooled", "sent", "dropped", "quarantined"]
+    state: Literal["spooled", "sent", "dropped", "quarantined", "settled"]
     reason: str
 
 

@@ -191,3 +191,20 @@ async def test_only_the_last_keys_are_kept(codec: Codec, tmp_path: Path) -> None
     for number in [*range(KEPT_KEYS + 1), KEPT_KEYS, 0]:
         await posts.once(post_of(str(number), b""), make, find)  # type: ignore[arg-type]
     assert len(made) == KEPT_KEYS + 2
+
+
+async def test_a_repeat_of_a_frame_that_was_answered_before_a_restart_tells_its_id(
+    codec: Codec, tmp_path: Path
+) -> None:
+    async with edge_rig(codec, tmp_path, deadline_s=600) as rig:
+        first = (await post(rig, "a")).json()
+
+        async def emptied() -> bool:
+            return bool((await rig.http.get("/readyz")).json()["spool"]["frames"] == 0)
+
+        await until(emptied)
+    async with edge_rig(codec, tmp_path, deadline_s=600) as rig:
+        again = await post(rig, "a")
+        assert (again.status_code, again.json()["state"]) == (202, "settled")
+        assert (again.json()["id"], again.json()["device"]) == (first["id"], "box-1")
+        assert rig.cloud.frames == []

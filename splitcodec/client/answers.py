@@ -61,19 +61,20 @@ class FrameTicket:
     """A frame without a result so far; `id` asks for it later.
 
     state: spooled (on the edge's disk, waits for the cloud), sent (on its way), dropped (by a limit of the
-    spool) or quarantined (it will not be sent any more); reason: why, in words.
+    spool), quarantined (it will not be sent any more) or settled (it was answered before, and only the cloud
+    has its result); reason: why, in words.
     """
 
     id: str
     device: str
     camera: str
     seq: int
-    state: Literal["spooled", "sent", "dropped", "quarantined"]
+    state: Literal["spooled", "sent", "dropped", "quarantined", "settled"]
     reason: str = ""
 
     @property
     def may_be_answered(self) -> bool:
-        """False: it was given up."""
+        """False: it was given up, or answered before."""
         return self.state in ("spooled", "sent")
 
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from splitcodec.client.answers import CameraPrompt, EdgePrompt, FrameReport, FrameTicket, Readiness
 from splitcodec.client.frame_json import parse_frame
 from splitcodec.client.picture import picture_body
-from splitcodec.errors import CloudRefused, EdgeRefused
+from splitcodec.errors import CloudRefused, EdgeRefused, ResultNotFound
 from splitcodec.picture import Image
 
 T = TypeVar("T")
@@ -76,11 +76,16 @@ def get_readiness() -> Call[Readiness]:
 
 
 def answered(found: FrameReport | FrameTicket) -> FrameReport | None:
-    """The report, None while there may still be one. CloudRefused: the edge gave the frame up."""
+    """The report, None while there may still be one.
+
+    CloudRefused: the edge gave the frame up; ResultNotFound: only the cloud has the result any more.
+    """
     if isinstance(found, FrameReport):
         return found
     if found.may_be_answered:
         return None
+    if found.state == "settled":
+        raise ResultNotFound(f"frame {found.id}: {found.reason}")
     raise CloudRefused(f"frame {found.id} was {found.state}: {found.reason}; see the edge's spool settings")
 
 
@@ -88,7 +93,7 @@ def ticket(found: FrameReport | FrameTicket) -> FrameTicket:
     """A ticket for a frame that was left; the repeat of a lost answer may find it answered already."""
     if isinstance(found, FrameTicket):
         return found
-    return FrameTicket(found.id, found.device, found.camera, found.seq, "sent", "it is answered by now")
+    return FrameTicket(found.id, found.device, found.camera, found.seq, "settled", "it is answered by now")
 
 
 def _frame_of(_: int, body: bytes) -> FrameReport | FrameTicket:
