@@ -122,6 +122,13 @@ def prompt_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, A
         await pipeline.prompts.retire(bytes.fromhex(digest))
         return Response(status_code=204)
 
+    _add_tasks(router, pipeline)
+    return router
+
+
+def _add_tasks(router: APIRouter, pipeline: EdgePipeline) -> None:
+    """Which prompt each task uses."""
+
     @router.put("/tasks/{task}/prompt", openapi_extra=_json_body(Activation))
     async def put_task(
         request: Request, response: Response, task: Task, if_match: IfMatch = None
@@ -150,8 +157,6 @@ def prompt_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, A
         found = pipeline.orders.active_prompt(task)
         response.headers["ETag"] = quoted(found.prompt_digest)
         return found
-
-    return router
 
 
 def _tagged(response: Response, report: CameraReport) -> CameraReport:

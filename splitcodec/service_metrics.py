@@ -29,6 +29,28 @@ class ServiceMetrics:
             "splitcodec_build_info", "1, with what runs", ("service", "version"), registry=registry
         )
         self.build_info.labels(service, __version__).set(1)
+        self._add_prompts(registry)
+        self.access_refused = Counter(
+            "splitcodec_access_refused_total",
+            "Calls that were refused for their token or certificate, by error class",
+            ("reason",),
+            registry=registry,
+        )
+        start_at_zero(self.access_refused, ["NotAuthenticated", "NotPermitted"])
+        self.certificate_expiry = Gauge(
+            "splitcodec_certificate_expiry_timestamp_seconds",
+            "Unix time at which a certificate in use ends, by its use",
+            ("use",),
+            registry=registry,
+        )
+        self.background_failures = Counter(
+            "splitcodec_background_failures_total",
+            "Failures of work beside the calls, by task; it goes on after each",
+            ("task",),
+            registry=registry,
+        )
+
+    def _add_prompts(self, registry: CollectorRegistry) -> None:
         self.prompt_info = Gauge(
             "splitcodec_prompt_info",
             "1 for each prompt held here, in use or not, and for the last that are retired or failed",
@@ -51,25 +73,6 @@ class ServiceMetrics:
         )
         self.prompt_leases = Gauge(
             "splitcodec_prompt_leases", "Frames in work that hold a prompt", registry=registry
-        )
-        self.access_refused = Counter(
-            "splitcodec_access_refused_total",
-            "Calls that were refused for their token or certificate, by error class",
-            ("reason",),
-            registry=registry,
-        )
-        start_at_zero(self.access_refused, ["NotAuthenticated", "NotPermitted"])
-        self.certificate_expiry = Gauge(
-            "splitcodec_certificate_expiry_timestamp_seconds",
-            "Unix time at which a certificate in use ends, by its use",
-            ("use",),
-            registry=registry,
-        )
-        self.background_failures = Counter(
-            "splitcodec_background_failures_total",
-            "Failures of work beside the calls, by task; it goes on after each",
-            ("task",),
-            registry=registry,
         )
 
     def observe_stages(self, seconds: Mapping[str, float], trace_id: str | None = None) -> None:
