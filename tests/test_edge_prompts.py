@@ -170,10 +170,10 @@ async def test_a_frame_held_over_a_switch_keeps_its_prompt(
         encoder = edge.pipeline._codec.encoder
         compress = encoder.compress
 
-        def held(*frame: object) -> object:
+        def held(*frame: object, **how: object) -> object:
             begun.set()
             assert go_on.wait(PATIENCE_S)
-            return compress(*frame)  # type: ignore[arg-type]
+            return compress(*frame, **how)  # type: ignore[arg-type]
 
         with monkeypatch.context() as patch:
             patch.setattr(encoder, "compress", held)

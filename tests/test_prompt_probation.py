@@ -49,10 +49,10 @@ async def post_in_vain(edge: Edge) -> None:
 
 
 def failing_with(digest: str, compress: Callable[..., object]) -> Callable[..., object]:
-    def wrapped(canvas: object, prompt: object, *rest: object) -> object:
+    def wrapped(canvas: object, prompt: object, *rest: object, **how: object) -> object:
         if prompt.digest.startswith(digest):  # type: ignore[attr-defined]
             raise GraphFailed("the head gave NaN")
-        return compress(canvas, prompt, *rest)
+        return compress(canvas, prompt, *rest, **how)
 
     return wrapped
 

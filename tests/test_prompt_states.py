@@ -123,10 +123,10 @@ async def test_a_retired_prompt_drains_while_a_frame_holds_it(
         encoder = edge.pipeline._codec.encoder
         compress = encoder.compress
 
-        def held(*frame: object) -> object:
+        def held(*frame: object, **how: object) -> object:
             begun.set()
             assert go_on.wait(PATIENCE_S)
-            return compress(*frame)  # type: ignore[arg-type]
+            return compress(*frame, **how)  # type: ignore[arg-type]
 
         monkeypatch.setattr(encoder, "compress", held)
         frame = asyncio.create_task(edge.post("door"))
