@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from splitcodec.bench.batch_command import BatchReport
 from splitcodec.bench.memory_command import MemoryReport
-from splitcodec.bench.pages import batches_block, memory_block, swap_block
+from splitcodec.bench.pages import batches_block, memory_block, swap_block, swap_line
 from splitcodec.bench.swap_command import SwapReport
 from splitcodec.evaluation.pages import with_block
 
@@ -33,10 +33,17 @@ def swaps(source: str) -> str:
     return swap_block(report, source)
 
 
+def one_line(source: str) -> str:
+    report = TypeAdapter(SwapReport).validate_json((DOCS / "results" / source).read_bytes())
+    assert report.faults.none
+    return swap_line(report, source)
+
+
 @pytest.mark.parametrize(
     ("page", "name", "render"),
     [
         ("prompts.md", "swaps", swaps),
+        ("prompts.md", "swaps-trained", one_line),
         ("architecture.md", "batches", batches),
         ("operations.md", "memory", memory),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from splitcodec.bench.batch_command import BatchReport
 from splitcodec.bench.memory_command import MemoryReport, MemoryTrend
-from splitcodec.bench.swap_command import SwapReport
+from splitcodec.bench.swap_command import SwapReport, summary
 
 
 def swap_block(report: SwapReport, source: str) -> str:
@@ -36,6 +36,15 @@ def swap_block(report: SwapReport, source: str) -> str:
             "",
             f"Source: [{source}](results/{source}), `splitcodec bench swap --count {report.swaps}{further}`.",
         ]
+    )
+
+
+def swap_line(report: SwapReport, source: str) -> str:
+    """For docs/prompts.md: the report in one line; source: as for swap_block."""
+    further = "".join(f" --version {name}" for name in report.versions)
+    return (
+        f"`{summary(report)}`\n\nSource: [{source}](results/{source}), "
+        f"`splitcodec bench swap --count {report.swaps}{further}`, {_among(report)}."
     )
 
 
