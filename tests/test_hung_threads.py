@@ -93,7 +93,7 @@ import dataclasses, sys, threading
 import edge.__main__ as service
 
 class Hanging:
-    def compress(self, *_):
+    def compress(self, *_, **__):
         print("hangs", flush=True)
         threading.Event().wait()
 
