@@ -64,6 +64,6 @@ def forget_bitstreams(connection: sqlite3.Connection) -> None:
 
 
 def _trim(connection: sqlite3.Connection) -> None:
-    (newest,) = connection.execute("SELECT MAX(id) FROM fates").fetchone()
+    (newest,) = connection.execute("SELECT IFNULL(MAX(id), 0) FROM fates").fetchone()
     for table, column in (("fates", "id"), ("remains", "fate"), ("letters", "fate")):
         connection.execute(f"DELETE FROM {table} WHERE {column} <= ?", (newest - KEPT_FATES,))

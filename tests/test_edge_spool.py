@@ -304,6 +304,13 @@ def test_a_disk_that_cannot_be_opened_is_tried_again_later(tmp_path: Path) -> No
     kept.spool.close()
 
 
+def test_nothing_to_expire_is_no_error(kept: Kept) -> None:
+    kept.put([outgoing(1)])
+    with kept.spool.transaction():
+        kept.spool.expire()
+    assert kept.seqs() == [1]
+
+
 def test_quarantined_bitstreams_give_way_to_frames(tmp_path: Path) -> None:
     kept = Kept(tmp_path, SpoolLimits(SMALL, 86_400))
     taken = kept.fill()
