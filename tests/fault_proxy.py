@@ -95,10 +95,16 @@ class FaultProxy:
         """Reset every connection; new ones are taken."""
         self._run(self._cut())
 
-    def wait_until_taken(self, num_bytes: int) -> None:
+    @property
+    def taken(self) -> int:
+        """Bytes that clients have sent into this proxy, all together."""
+        with self._took:
+            return self._taken
+
+    def wait_until_taken(self, num_bytes: int, timeout_s: float = 10) -> None:
         """Until clients have sent so many bytes into this proxy, all together."""
         with self._took:
-            if not self._took.wait_for(lambda: self._taken >= num_bytes, 10):
+            if not self._took.wait_for(lambda: self._taken >= num_bytes, timeout_s):
                 raise TimeoutError(f"{self._taken} bytes were sent, not {num_bytes}")
 
     def orphan(self) -> None:

@@ -56,7 +56,7 @@ class Verdict:
     seen: int
     lost: int
     duplicated: int
-    out_of_order: int
+    reordered: int
     unanswered_but_seen: int
     unexplained: int
     given_up: int
@@ -64,14 +64,14 @@ class Verdict:
     @property
     def sound(self) -> bool:
         """Nothing lost beyond what was reported, nothing twice, everything in order, nothing made up."""
-        return self.lost <= self.given_up and not (self.duplicated + self.out_of_order + self.unexplained)
+        return self.lost <= self.given_up and not (self.duplicated + self.reordered + self.unexplained)
 
     def row(self) -> str:
         """The counts as one line."""
         return (
-            f"accepted {self.accepted}, seen {self.seen}, lost {self.lost}, duplicated {self.duplicated}, "
-            f"out of order {self.out_of_order}, unanswered but seen {self.unanswered_but_seen}, "
-            f"unexplained {self.unexplained}, reported as given up {self.given_up}"
+            f"accepted={self.accepted} seen={self.seen} lost={self.lost} duplicated={self.duplicated} "
+            f"reordered={self.reordered} unanswered_but_seen={self.unanswered_but_seen} "
+            f"unexplained={self.unexplained} given_up={self.given_up}"
         )
 
 
@@ -94,7 +94,7 @@ def judge(
         seen=len(seen),
         lost=len(wanted - times.keys()),
         duplicated=sum(count - 1 for count in times.values()),
-        out_of_order=disordered,
+        reordered=disordered,
         unanswered_but_seen=extra,
         unexplained=max(0, extra - without_yes),
         given_up=given_up,

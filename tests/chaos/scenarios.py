@@ -27,6 +27,13 @@ def edge_killed(world: World) -> None:
     world.accept(world.plan.frames)
 
 
+def posts_repeated(world: World) -> None:
+    """SIGKILL of the edge under clients that post again, under their key, what was not answered."""
+    for camera in world.cameras:
+        camera.repeats = True
+    edge_killed(world)
+
+
 def cloud_killed(world: World) -> None:
     """SIGKILL of the cloud, at random points."""
     world.start()
@@ -94,6 +101,15 @@ def link_cut(world: World) -> None:
         world.proxy.cut()
         world.accept(world.some() // 2 + 1)
         world.proxy.heal()
+    world.accept(world.plan.frames)
+
+
+def link_cut_often(world: World) -> None:
+    """Every connection is reset after a random number of bytes, whatever they are, hundreds of times."""
+    world.start()
+    for _ in range(world.plan.cuts):
+        world.proxy.wait_until_taken(world.proxy.taken + world.dice.randint(1, 20_000), timeout_s=60)
+        world.proxy.cut()
     world.accept(world.plan.frames)
 
 
@@ -244,8 +260,8 @@ def spool_damaged(world: World, damage: Callable[[Path], int]) -> None:
 PLAIN: dict[str, Scenario] = {
     scenario.__name__: scenario
     for scenario in (
-        edge_killed, cloud_killed, both_killed, services_restarted, cloud_away, link_stalls, link_cut,
-        link_corrupts, link_reorders, link_narrow, readers_leave,
+        edge_killed, posts_repeated, cloud_killed, both_killed, services_restarted, cloud_away, link_stalls,
+        link_cut, link_cut_often, link_corrupts, link_reorders, link_narrow, readers_leave,
     )
 }  # fmt: skip
 """Scenarios that need nothing but the world."""

@@ -34,7 +34,8 @@ def picture(seed: int) -> bytes:
 class Camera(threading.Thread):
     """Posts one frame after the other and writes down what the edge answered.
 
-    A frame that is refused or breaks off is not sent again: the next one is another frame.
+    A frame that is refused or breaks off is not sent again: the next one is another frame. With `repeats` it
+    is posted again under its key until the edge says yes, as the clients of this project do.
     """
 
     def __init__(self, name: str, edge_port: int, ledger: Ledger, pause_s: float, query: str) -> None:
@@ -43,6 +44,7 @@ class Camera(threading.Thread):
         self._ledger = ledger
         self._pause_s = pause_s
         self._path = f"/v1/frames?camera={name}{query}"
+        self.repeats = False
         self._pictures = [picture(seed) for seed in range(4)]
         self._stopping = threading.Event()
         self._idle = threading.Event()
@@ -51,7 +53,7 @@ class Camera(threading.Thread):
 
     def run(self) -> None:
         connection: http.client.HTTPConnection | None = None
-        index = 0
+        index, broken = 0, False
         while not self._stopping.is_set():
             if not self._flowing.is_set():
                 self._idle.set()
@@ -62,14 +64,18 @@ class Camera(threading.Thread):
                 connection = connection or http.client.HTTPConnection(
                     "127.0.0.1", self._port, timeout=POST_TIMEOUT_S
                 )
-                taken = self._post(connection, self._pictures[index % len(self._pictures)])
+                taken, broken = self._post(connection, index), False
             except (OSError, http.client.HTTPException):
-                self._ledger.break_off()
+                broken = True
+                if not self.repeats:
+                    self._ledger.break_off()
                 with contextlib.suppress(Exception):
                     connection and connection.close()
                 connection, taken = None, False
-            index += 1
+            index += taken or not self.repeats
             self._stopping.wait(self._pause_s if taken else max(self._pause_s, RETRY_S))
+        if broken and self.repeats:  # nobody asked again
+            self._ledger.break_off()
         if connection is not None:
             connection.close()
 
@@ -91,12 +97,16 @@ class Camera(threading.Thread):
         self._flowing.set()
         self.join(2 * POST_TIMEOUT_S)
 
-    def _post(self, connection: http.client.HTTPConnection, data: bytes) -> bool:
-        connection.request("POST", self._path, data, {"Content-Type": "image/jpeg"})
+    def _post(self, connection: http.client.HTTPConnection, index: int) -> bool:
+        headers = {"Content-Type": "image/jpeg"}
+        if self.repeats:
+            headers["Idempotency-Key"] = f"{self.name}-{index}"
+        connection.request("POST", self._path, self._pictures[index % len(self._pictures)], headers)
         response = connection.getresponse()
         body = response.read()
         if response.status not in TAKEN:
-            self._ledger.refuse(response.status)
+            if not self.repeats:
+                self._ledger.refuse(response.status)
             return False
         name = json.loads(body)["id"]
         camera, _, seq = name.rpartition("-")

@@ -21,13 +21,15 @@ SETTLE_S = 120.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How large a run is. frames: to be accepted in each phase; kills: of each service that is killed."""
+    """How large a run is. frames: to be accepted in each phase; kills: of each service killed; cuts: of
+    a link that is cut time after time."""
 
     seed: int = 1
     frames: int = 60
     kills: int = 2
     cameras: int = 3
     pause_s: float = 0.01
+    cuts: int = 20
 
 
 @dataclass(frozen=True)
