@@ -30,7 +30,7 @@ ROUTES: Final[tuple[tuple[tuple[str, ...], str, Scopes | None], ...]] = (
     (_GET, r"/docs|/openapi\.json", None),
     (_GET, r"/metrics", ("metrics",)),
     (("POST",), r"/v1/frames", ("frames",)),
-    (_GET, r"/v1/frames|/v1/history|/v1/frames/[^/]+|/v1/frames/[^/]+/overlay\.jpg", ("results",)),
+    (_GET, r"/v1/frames|/v1/events|/v1/history|/v1/frames/[^/]+|/v1/frames/[^/]+/overlay\.jpg", ("results",)),
     (_GET, r"/v1/quarantine", ("results",)),
     (("POST",), r"/v1/quarantine/replay", ("frames",)),
     (_GET, r"/v1/prompts(/states)?|/v1/tasks/[^/]+/prompt|/v1/cameras|/v1/cameras/[^/]+/prompt", _READ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
+from edge.news import News
 from edge.report import FrameReport, FrameSummary
 from edge.reporting import UNKNOWN_SIZES, FrameSizes, frame_summary
 from splitcodec.errors import ResultNotFound
@@ -21,6 +22,7 @@ class RecentFrames:
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
         self._sizes: OrderedDict[str, FrameSizes] = OrderedDict()
         self._picture_bytes = 0
+        self.news = News()
 
     def add_picture(self, frame_id: str, picture: bytes, jpeg_bytes: int | None = None) -> None:
         """Keep the file of a frame whose result may come later; jpeg_bytes: see FrameSummary."""
@@ -33,8 +35,9 @@ class RecentFrames:
             self._drop_picture(next(iter(self._pictures)))
 
     def add(self, report: FrameReport) -> None:
-        """Keep a result."""
+        """Keep a result, and tell those who listen."""
         self._reports[report.id] = report
+        self.news.tell(report.camera, report.id)
         while len(self._reports) > self._max_frames:
             dropped, _ = self._reports.popitem(last=False)
             if dropped in self._pictures:

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
 from edge.pipeline import EdgePipeline
 from edge.report import FrameSummary, HistoryReport
@@ -36,6 +36,9 @@ HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 """Of every file of the page: nothing from elsewhere, nothing inline, never inside another page."""
+
+_LIVE: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_EVENTS: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/event-stream": {}}}}
 
 Camera = Annotated[str | None, Query(pattern=NAME_PATTERN, description="name of the camera; by default all")]
 
@@ -96,6 +99,11 @@ def list_routes(pipeline: EdgePipeline, responses: dict[int | str, dict[str, Any
     ) -> list[FrameSummary]:
         """The last frames with a result, newest first."""
         return pipeline.recent(limit, camera)
+
+    @router.get("/events", response_class=StreamingResponse, responses=_EVENTS)
+    async def get_events(camera: Camera = None) -> StreamingResponse:
+        """Server-sent events: one `frame` with {"camera", "id"} whenever frames got their result."""
+        return StreamingResponse(pipeline.news.listen(camera), media_type="text/event-stream", headers=_LIVE)
 
     @router.get("/history")
     async def get_history(camera: Camera = None) -> HistoryReport:

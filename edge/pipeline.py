@@ -20,6 +20,7 @@ from edge.frames import RecentFrames
 from edge.history import History
 from edge.links import Links, open_links
 from edge.metrics import EdgeMetrics
+from edge.news import News
 from edge.orders import FrameOrder, Orders
 from edge.places import Places
 from edge.posts import Post
@@ -87,6 +88,11 @@ class EdgePipeline:
         self._places = Places(settings.max_pending_frames, metrics.pending)
         self.uploads = Uploads(settings.max_upload_bytes)
         links.replies.on_answer = self._answered_late
+
+    @property
+    def news(self) -> News:
+        """Tells of frames that got their result."""
+        return self._frames.news
 
     def order(self, camera: str, task: str | None, rate: float | None) -> FrameOrder:
         """See Orders.order."""
@@ -217,6 +223,7 @@ class EdgePipeline:
         self._drained_by = time.monotonic() + timeout_s
         self._places.stopping = True
         self.uploads.stop()
+        self.news.close()
         await self._links.delivery.drain(timeout_s)
         self._outbox.give_no_hope("the edge is stopping")
 

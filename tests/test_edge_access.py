@@ -88,6 +88,7 @@ async def test_a_scope_opens_its_routes_and_no_others(codec: Codec, tmp_path: Pa
         rig,
         client,
     ):
+        rig.pipeline.news.close()  # events would be waited for
         for method, path in routes(rig):
             needed = scopes_of(method, path)
             for scope in SCOPES:

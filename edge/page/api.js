@@ -37,6 +37,19 @@ export async function getJson(path) {
   return (await answer(path)).json();
 }
 
+// Waits for the edge's events and calls `told` for each, until the connection ends.
+export async function hearEvents(told) {
+  const reader = (await answer("/v1/events")).body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (text + value).split("\n\n");
+    text = events.pop();
+    if (events.some((event) => event.startsWith("event: frame"))) told();
+  }
+}
+
 export async function getReadiness() {
   try {
     return await getJson("/readyz");

@@ -1,12 +1,13 @@
-// The live page: asks the edge once a second while somebody looks, and draws what it says.
+// The live page: asks the edge when it tells of a frame, and now and then, while somebody looks.
 
-import { getJson, getReadiness, setToken } from "./api.js";
+import { getJson, getReadiness, hearEvents, setToken } from "./api.js";
 import { drawHistory, drawState } from "./numbers.js";
 import { showFrames } from "./frames.js";
 import { fillChoices, setUpPrompt } from "./prompt.js";
 import { setUpSending } from "./send.js";
 
-const EVERY_MS = 1000;
+const EVERY_MS = 2000;
+const AGAIN_MS = 3000;
 const SLOWLY = 5; // cameras and prompts: every so many-th time
 const LISTED = 12;
 
@@ -49,6 +50,16 @@ export function look() {
   return running;
 }
 
+// Frames are drawn as they come; without events, at the pace of the timer.
+async function hear() {
+  try {
+    if (!document.hidden) await hearEvents(() => !document.hidden && look());
+  } catch {
+    // the page says itself why it cannot ask
+  }
+  setTimeout(hear, AGAIN_MS);
+}
+
 function notice(text) {
   const place = byId("notice");
   if (place.textContent !== text) place.textContent = text;
@@ -73,3 +84,4 @@ document.addEventListener("visibilitychange", () => !document.hidden && look());
 setUpPrompt(look);
 setUpSending(look);
 look();
+hear();
