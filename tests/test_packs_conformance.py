@@ -19,6 +19,7 @@ from safetensors import safe_open
 from training_rig import THIRD_PARTY
 
 from splitcodec.codec.exact import ExactScale, open_graph
+from splitcodec.codec.held import nothing_held
 from splitcodec.models.sizes import NANO
 from splitcodec.models.transforms import Analysis
 from splitcodec.packs import Pack, load_pack
@@ -51,7 +52,7 @@ def found(task: str) -> dict[str, Array]:
     z = run(pack, "hyper_encoder", task, y=y, gain_z=at.gain_z)["z_symbols"]
     index = ExactScale(pack, 1).run(z, at.rate_shift, prompt, 128, 128)
     limit = pack.tables_of(prompt).limit.astype(np.float32)[index]
-    inputs = {"z_symbols": z, "gain_z_inv": at.gain_z_inv}
+    inputs = {"z_symbols": z, "gain_z_inv": at.gain_z_inv, **nothing_held(y.shape)}
     symbols = run(pack, "quantizer", task, y=y, symbol_limit=limit, **inputs)["symbols"]
     feature = run(pack, "decoder", task, symbols=symbols, gain_y_inv=at.gain_y_inv, **inputs)["feature"]
     tail = open_session(pack.tail_bytes(task), "ort-cpu").run({"feature": feature})

@@ -15,6 +15,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from splitcodec.codec.held import nothing_held
 from splitcodec.extras import needing
 from splitcodec.packs import Pack, load_pack
 from splitcodec.provenance import RunOrigin, run_origin
@@ -125,7 +126,9 @@ def _frames(pack: Pack, height: int, width: int, count: int) -> Feed:
     h, w = height // 16, width // 16
     y = dice.integers(-3, 4, (count, codec.latent_channels, h, w))
     z = dice.integers(-2, 3, (count, codec.hyper_channels, -(-h // 4), -(-w // 4)))
+    held = nothing_held(y.shape) if pack.holds else {}
     return {
+        **held,
         "symbols": y.astype(np.float32),
         "z_symbols": z.astype(np.float32),
         "gain_z_inv": np.ones((count, codec.hyper_channels, 1, 1), np.float32),

@@ -20,7 +20,7 @@ from splitcodec.codec.decoding import (
     join_rows,
 )
 from splitcodec.codec.exact import ExactScale, open_graph
-from splitcodec.codec.held import CELL, LatentState, coded_latent
+from splitcodec.codec.held import LatentState, coded_latent, nothing_held
 from splitcodec.entropy import decode_hyper, decode_symbols, sigma_crc
 from splitcodec.errors import (
     PackMismatch,
@@ -29,7 +29,7 @@ from splitcodec.errors import (
 )
 from splitcodec.held_bitstream import is_held
 from splitcodec.packs import Pack
-from splitcodec.packs.schema import HOLD_INPUTS, LATENT_OUTPUT
+from splitcodec.packs.schema import LATENT_OUTPUT
 from splitcodec.prompts import Prompt, PromptStore
 from splitcodec.runtime import Session
 
@@ -75,8 +75,7 @@ class FeatureDecoder:
             "gain_y_inv": at.gain_y_inv,
         }
         if self.pack.holds:
-            held = np.zeros((1, 1, cells // CELL, cells // CELL), np.float32)
-            feed |= dict(zip(HOLD_INPUTS, (held, np.zeros_like(feed["symbols"])), strict=True))
+            feed |= nothing_held(feed["symbols"].shape)
         self._decoder.run({**feed, **prompt.graph_inputs("decoder")})
 
     def decompress(self, data: bytes, state: LatentState | None = None) -> DecodedFeature:

@@ -13,7 +13,6 @@ from splitcodec.bitstream import MAX_NETWORK_SIDE, SIZE_MULTIPLE, Bitstream, Hea
 from splitcodec.codec.clock import Stopwatch
 from splitcodec.codec.exact import ExactScale, open_graph
 from splitcodec.codec.held import (
-    CELL,
     WORTH_OF_A_BIT,
     LatentState,
     as_input,
@@ -22,6 +21,7 @@ from splitcodec.codec.held import (
     coded_latent,
     first_state,
     held_positions,
+    nothing_held,
 )
 from splitcodec.entropy import encode_hyper, encode_mask, encode_symbols, sigma_crc
 from splitcodec.errors import FrameTooLarge, GraphFailed, UnsupportedFrame
@@ -252,8 +252,7 @@ class FeatureEncoder:
         limit = self.pack.tables_of(prompt).limit.astype(np.float32)[index]
         feed = {"y": y, "z_symbols": z_symbols, "gain_z_inv": at.gain_z_inv, "symbol_limit": limit}
         if self.pack.holds:
-            cells = np.zeros((1, 1, y.shape[2] // CELL, y.shape[3] // CELL), np.float32)
-            feed |= dict(zip(HOLD_INPUTS, held or (cells, np.zeros_like(y)), strict=True))
+            feed |= nothing_held(y.shape) if held is None else dict(zip(HOLD_INPUTS, held, strict=True))
         given = self._quantizer.run({**feed, **prompt.graph_inputs("quantizer")})
         return _to_integers(given["symbols"], "quantizer"), given.get(LATENT_OUTPUT, y)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from splitcodec.bitstream import Header
 from splitcodec.entropy import SymbolTables, bits_of
 from splitcodec.held_bitstream import NAME_BYTES
+from splitcodec.packs.schema import HOLD_INPUTS
 from splitcodec.prompts import Prompt
 
 Array = NDArray[Any]
@@ -111,6 +112,13 @@ def coded_latent(held: Cells) -> Cells:
 def as_input(held: Cells) -> NDArray[np.float32]:
     """What the graphs take as `held`: float32 [1, 1, h/2, w/2]."""
     return held.astype(np.float32)[None, None]
+
+
+def nothing_held(shape: tuple[int, ...]) -> dict[str, Array]:
+    """The further inputs of quantizer and decoder for a latent [N, Cy, h, w] of which no cell is held."""
+    batch, _, height, width = shape
+    cells = np.zeros((batch, 1, height // CELL, width // CELL), np.float32)
+    return dict(zip(HOLD_INPUTS, (cells, np.zeros(shape, np.float32)), strict=True))
 
 
 def _per_cell(values: Array) -> Array:
