@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cloud.status import MAX_MESSAGE_CHARACTERS, refusal_for
-from edge.cameras import parse_choice
+from edge.cameras import parse_wish
 from edge.sources.messages import MAX_REASON_BYTES
 from edge.sources.reader import Ended, reason
 from splitcodec.errors import InvalidRequest
@@ -20,7 +20,7 @@ MESSAGE = f"the cloud has too many frames waiting, {'very ' * 30}many, the limit
 def test_what_is_wrong_with_a_choice_ends_at_a_word() -> None:
     fields = {f"no_such_field_{number}": 1 for number in range(50)}
     with pytest.raises(InvalidRequest) as caught:
-        parse_choice(json.dumps({"task": "detect", **fields}).encode())
+        parse_wish(json.dumps({"task": "detect", **fields}).encode())
     said = str(caught.value)
     assert len(said) <= 1000
     assert said.endswith(" ...; no_such_field_49: Extra inputs are not permitted")
