@@ -10,7 +10,7 @@ PROTOS := $(wildcard proto/splitcodec/wire/v1/*.proto)
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help chaos demo fuzz test test-fast lint format types imports unit proto clean
+.PHONY: help chaos demo fuzz peers test test-fast lint format types imports unit proto clean
 
 help:
 	@echo "make demo       photos through both services, pictures in demo-out/ (installs the runtime only)"
@@ -23,7 +23,17 @@ help:
 demo: $(VENV)/.stamp-demo
 	$(BIN)/splitcodec demo $(DEMO_ARGS)
 
-test: lint types imports unit
+test: peers lint types imports unit
+
+# The other ends of some tests, from Debian's packages: only where asked for (PEERS=install) and root; a test whose other
+# end is missing is skipped and says so.
+PEERS_PACKAGES := prometheus chromium gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+peers:
+	@if [ "$(PEERS)" = install ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    { timeout 90 apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      timeout 300 apt-get install -y -qq --no-install-recommends $(PEERS_PACKAGES); } >/dev/null 2>&1 \
+	      || echo "not installed: $(PEERS_PACKAGES)"; \
+	fi
 
 test-fast: PYTEST_ARGS += -m "not slow"
 test-fast: test

@@ -69,5 +69,5 @@ def test_ci_runs_make_test_and_nothing_else() -> None:
     lines = [
         line for line in script.read_text().splitlines() if line and not line.startswith(("#", "set ", "cd "))
     ]
-    assert lines == ["make test"]
+    assert lines == ["export PEERS=install", "make test"]
     assert os.access(script, os.X_OK)
