@@ -26,11 +26,11 @@ from edge.places import Places
 from edge.posts import Post
 from edge.prompts import EdgePrompts
 from edge.report import CloudReport, FrameReport, FrameStatus, FrameSummary, Readiness, SpoolReport, Timings
-from edge.reporting import CodedFrame, frame_id, late_report, split_frame_id, waited_report
+from edge.reporting import CodedFrame, frame_id, late_report, split_frame_id, spooled_status, waited_report
 from edge.settings import EdgeSettings
 from edge.state import EdgeState
 from edge.traces import FrameTraces
-from edge.uplink import CloudAnswer, OutgoingFrame, Uplink
+from edge.uplink import CloudAnswer, Uplink
 from edge.uploads import Uploads
 from edge.worker import Worker
 from splitcodec.errors import ClientGone, CloudRefused, ResultNotFound, SplitcodecError
@@ -155,7 +155,7 @@ class EdgePipeline:
         self._frames.add_picture(frame_id(order.camera, coded.frame.seq), picture, coded.jpeg_bytes)
         if isinstance(said, str):
             self._traces.frame(coded, "spooled")
-            return _status(coded.frame, said)
+            return spooled_status(coded.frame, said)
         ended = time.perf_counter()
         timings = Timings(coded.stage_seconds, dict(said.stage_seconds), ended - sent, ended - started)
         return self._answered(coded, said, timings)
@@ -266,11 +266,6 @@ class EdgePipeline:
         metrics.frame_bytes.labels(frame.task).observe(num_bytes)
         metrics.observe_stages(coded.stage_seconds)
         metrics.observe_importance(*labels, coded.encoded.importance)
-
-
-def _status(frame: OutgoingFrame, reason: str) -> FrameStatus:
-    name = frame_id(frame.camera, frame.seq)
-    return FrameStatus(name, frame.device, frame.camera, frame.seq, "spooled", reason)
 
 
 @asynccontextmanager

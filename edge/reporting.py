@@ -9,7 +9,7 @@ from typing import Final
 
 import simplejpeg
 
-from edge.report import FrameReport, FrameSummary, Timings
+from edge.report import FrameReport, FrameStatus, FrameSummary, Timings
 from edge.uplink import CloudAnswer, OutgoingFrame
 from splitcodec.codec import EncodedFrame
 from splitcodec.frame import Canvas
@@ -134,3 +134,9 @@ def frame_summary(report: FrameReport, sizes: FrameSizes, *, has_picture: bool) 
         found=report.found,
         objects=report.answer.objects,
     )
+
+
+def spooled_status(frame: OutgoingFrame, reason: str) -> FrameStatus:
+    """Of a frame that waits on the disk; reason: why."""
+    name = frame_id(frame.camera, frame.seq)
+    return FrameStatus(name, frame.device, frame.camera, frame.seq, "spooled", reason)

@@ -5,7 +5,6 @@ No labels are needed: the yardstick is what the whole teacher finds in the uncod
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from splitcodec.codec import FeatureDecoder, FeatureEncoder, LatentState
 from splitcodec.errors import SettingsError, UnknownTask
 from splitcodec.evaluation.average_precision import FoundBoxes
+from splitcodec.evaluation.clip_boxes import BoxFiles, is_trusted
 from splitcodec.evaluation.clip_report import ClipReport, ClipRow, System
 from splitcodec.evaluation.clip_video import CRFS, SETTINGS, VIDEO_CODECS, code_clip, read_clip
 from splitcodec.evaluation.dataset import Dataset, Photo
@@ -34,7 +33,6 @@ from splitcodec.provenance import run_origin
 from splitcodec.runtime import open_session
 from splitcodec.still_scene import HEIGHT, WIDTH, ChangeGate
 
-TRUSTED: Final = 0.3  # the teacher's own boxes from this score on are what is to be found
 WORTHS: Final = (0.003, 0.01, 0.03)  # of a bit; see splitcodec.codec.held
 CHANGES: Final = (2.0, 4.0, 8.0)  # grey levels; see splitcodec.still_scene
 KEY_INTERVAL_S: Final = 10.0
@@ -104,11 +102,9 @@ class ClipJudge:
             for number, canvas in enumerate(canvases)
         ]
         found = self._found([teacher.predict(canvas.pixels) for canvas in canvases], labels, rules)
-        truths = [(one, int(row)) for one in found for row in np.flatnonzero(_is_trusted(one))]
+        truths = [(one, int(row)) for one in found for row in np.flatnonzero(is_trusted(one))]
         self.boxes = len(truths)
-        self._scorer = DetectionScorer(
-            Dataset(_InMemory(self._photos, truths, labels), "clip"), labels, rules
-        )
+        self._scorer = DetectionScorer(Dataset(BoxFiles(self._photos, truths, labels), "clip"), labels, rules)
 
     def score(self, outputs: Sequence[Outputs]) -> tuple[float, float]:
         """Agreement over IoU 0.50 to 0.95, and at 0.50, of outputs frame by frame."""
@@ -120,7 +116,7 @@ class ClipJudge:
         return score.accuracy, score.detail["map50"]
 
     def _found(self, outputs: Sequence[Outputs], labels: Sequence[str], rules: BoxRules) -> list[FoundBoxes]:
-        scorer = DetectionScorer(Dataset(_InMemory(self._photos, [], labels), "clip"), labels, rules)
+        scorer = DetectionScorer(Dataset(BoxFiles(self._photos, [], labels), "clip"), labels, rules)
         return [
             scorer.read_outputs(photo, canvas.size, one)
             for photo, canvas, one in zip(self._photos, self._canvases, outputs, strict=True)
@@ -216,47 +212,6 @@ class OurClip:
             held=None if system == "single" else round(float(np.mean(shares)), 3),
             min_change=min_change,
         )
-
-
-class _InMemory:
-    """A data set's annotations as the files that Dataset reads."""
-
-    def __init__(
-        self, photos: Sequence[Photo], truths: Sequence[tuple[FoundBoxes, int]], labels: Sequence[str]
-    ) -> None:
-        boxes = [(one.photo_id, one.category_ids[row], one.boxes[row].tolist()) for one, row in truths]
-        document = {
-            "images": [
-                {"id": one.photo_id, "file_name": one.file_name, "height": one.height, "width": one.width}
-                for one in photos
-            ],
-            "categories": [{"id": number, "name": name} for number, name in enumerate(labels)],
-            "annotations": [
-                {"id": number, "image_id": photo, "category_id": int(category), "iscrowd": 0, **_place(box)}
-                for number, (photo, category, box) in enumerate(boxes)
-            ],
-        }
-        self._data = json.dumps(document).encode()
-
-    def names(self) -> list[str]:
-        """See Files."""
-        return ["instances.json"]
-
-    def read(self, name: str) -> bytes:
-        """See Files."""
-        return {"instances.json": self._data}[name]
-
-
-def _is_trusted(found: FoundBoxes) -> NDArray[np.bool_]:
-    """[n]: whether a box of the teacher is to be found; one that lies on the border may have no area."""
-    sides = found.boxes[:, 2:] - found.boxes[:, :2]
-    trusted: NDArray[np.bool_] = (found.scores >= TRUSTED) & (sides > 0).all(axis=1)
-    return trusted
-
-
-def _place(box: Sequence[float]) -> dict[str, object]:
-    x1, y1, x2, y2 = box
-    return {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
 
 
 def _video_rows(
