@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from splitcodec.picture_codec import PictureCodec
 
 PackPlace = Annotated[
     str, typer.Option(help="Pack folder or zip, or `default` for the one inside the library.")
@@ -17,8 +21,16 @@ BitstreamFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help
 
 
 def encode_command(
-    picture: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG or WebP.")],
-    out: Annotated[Path, typer.Option(help="Bitstream to write.")],
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PICTURE...",
+            exists=True,
+            dir_okay=False,
+            help="JPEG, PNG or WebP; several are a still camera's, in order.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Bitstream to write; a folder for several.")],
     task: Annotated[str, typer.Option(help="Task whose prompt bends the codec.")] = "detect",
     rate: Annotated[
         float, typer.Option(min=0, help="Rate point, 0 = fewest bytes; may lie between two.")
@@ -29,12 +41,14 @@ def encode_command(
     pack: PackPlace = "default",
     engine: Engine = "auto",
 ) -> None:
-    """Compress one picture as the edge does."""
+    """Compress one picture as the edge does, or several of a camera that does not move."""
     from splitcodec.importance import importance_png, importance_stats
     from splitcodec.picture_codec import load
 
     codec = load(pack, engine)
-    encoded = codec.encode(picture, task, rate)
+    if len(pictures) > 1:
+        return _encode_chain(codec, pictures, out, task, rate)
+    encoded = codec.encode(pictures[0], task, rate)
     out.write_bytes(encoded.bitstream)
     height, width = encoded.canvas.pixels.shape[:2]
     typer.echo(
@@ -53,17 +67,41 @@ def encode_command(
         typer.echo(f"wrote {map}")
 
 
+def _encode_chain(codec: PictureCodec, pictures: Sequence[Path], out: Path, task: str, rate: float) -> None:
+    """A file for each picture: a key frame, then frames that hold cells."""
+    from splitcodec.still_camera import StillCameraEncoder
+
+    out.mkdir(parents=True, exist_ok=True)
+    sending = StillCameraEncoder(codec, task, rate)
+    for number, picture in enumerate(pictures, 1):
+        encoded = sending.encode(picture)
+        place = out / f"{number:05d}.sc"
+        place.write_bytes(encoded.bitstream)
+        typer.echo(f"{place}: {encoded.num_bytes} bytes, {encoded.held:.0%} held")
+
+
 def decode_command(
-    bitstream: BitstreamFile,
+    bitstreams: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BITSTREAM...",
+            exists=True,
+            dir_okay=False,
+            help="A bitstream; several are a chain, from its key frame on.",
+        ),
+    ],
     pack: PackPlace = "default",
     engine: Engine = "auto",
 ) -> None:
-    """Answer one bitstream as the cloud does; the task's answer as JSON."""
+    """Answer bitstreams as the cloud does; the task's answers as JSON, a line each."""
     from splitcodec.picture_codec import load
+    from splitcodec.still_camera import StillCameraDecoder
 
-    task, answer = load(pack, engine).answer(bitstream.read_bytes())
-    values = dataclasses.asdict(answer)  # type: ignore[call-overload]  # every answer is a dataclass
-    typer.echo(json.dumps({"task": task, **values}))
+    receiving = StillCameraDecoder(load(pack, engine))
+    for place in bitstreams:
+        task, answer = receiving.answer(place.read_bytes())
+        values = dataclasses.asdict(answer)  # type: ignore[call-overload]  # every answer is a dataclass
+        typer.echo(json.dumps({"task": task, **values}))
 
 
 def inspect_command(bitstream: BitstreamFile) -> None:

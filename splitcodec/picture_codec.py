@@ -16,7 +16,7 @@ from threading import RLock
 import numpy as np
 from numpy.typing import NDArray
 
-from splitcodec.codec import FeatureDecoder, FeatureEncoder
+from splitcodec.codec import DecodedFeature, FeatureDecoder, FeatureEncoder
 from splitcodec.frame import Canvas, read_canvas, to_canvas
 from splitcodec.packs import InputConvention, Pack, load_pack
 from splitcodec.packs.schema import TAIL_INPUT
@@ -30,7 +30,8 @@ class EncodedPicture:
     """One compressed picture; `bitstream` is all that has to travel.
 
     rate: the rate point used, after rounding to 1/256; canvas: what the network saw; importance: float32
-    [M, H/16, W/16] in (0, 2), the maps that steered the bits, None from a pack without a selector.
+    [M, H/16, W/16] in (0, 2), the maps that steered the bits, None from a pack without a selector; held:
+    share of the cells that were not coded, 0 but for frames of a still camera.
     """
 
     bitstream: bytes
@@ -38,6 +39,7 @@ class EncodedPicture:
     rate: float
     canvas: Canvas
     importance: NDArray[np.float32] | None
+    held: float = 0.0
 
     @property
     def num_bytes(self) -> int:
@@ -64,13 +66,10 @@ class PictureCodec:
         Raises UnknownTask, RateOutOfRange, FrameError (no picture, too large, damaged), RuntimeUnavailable,
         GraphFailed.
         """
-        prompt = self.pack.prompt(task)
-        canvas = _canvas(picture, self.pack.task(task).input)
-        chosen = (prompt.rate.points - 1) / 2 if rate is None else rate
+        prompt, chosen = self.pack.prompt(task), self.rate_of(task, rate)
+        canvas = self.canvas(picture, task)
         size = (canvas.source_height, canvas.source_width)
-        with self._opening:
-            encoder = self._encoder
-        frame = encoder.compress(canvas.pixels, prompt, chosen, size)
+        frame = self.encoder.compress(canvas.pixels, prompt, chosen, size)
         return EncodedPicture(frame.data, task, frame.rate, canvas, frame.importance)
 
     def decode(self, bitstream: bytes, limits: ResultLimits | None = None) -> TaskAnswer:
@@ -83,9 +82,32 @@ class PictureCodec:
 
     def answer(self, bitstream: bytes, limits: ResultLimits | None = None) -> tuple[str, TaskAnswer]:
         """The task that a bitstream was made for, and what `decode` gives."""
+        return self.answer_to(self.decoder.decompress(bitstream), limits)
+
+    def canvas(self, picture: Image, task: str) -> Canvas:
+        """What the network sees of a picture. UnknownTask, FrameError."""
+        return _canvas(picture, self.pack.task(task).input)
+
+    def rate_of(self, task: str, rate: float | None) -> float:
+        """The rate that was asked for, or mid-range. UnknownTask."""
+        return (self.pack.prompt(task).rate.points - 1) / 2 if rate is None else rate
+
+    @property
+    def encoder(self) -> FeatureEncoder:
+        """The edge half, opened on first use."""
         with self._opening:
-            decoder = self._decoder
-        decoded = decoder.decompress(bitstream)
+            return self._encoder
+
+    @property
+    def decoder(self) -> FeatureDecoder:
+        """The cloud half, opened on first use."""
+        with self._opening:
+            return self._decoder
+
+    def answer_to(
+        self, decoded: DecodedFeature, limits: ResultLimits | None = None
+    ) -> tuple[str, TaskAnswer]:
+        """The task of a decoded feature, and its answer."""
         task = decoded.prompt.task
         section = self.pack.task(task)
         outputs = self._tail(task).run({TAIL_INPUT: decoded.feature})
