@@ -19,6 +19,7 @@ from splitcodec.file_command import decode_command, encode_command, inspect_comm
 from splitcodec.frigate_command import frigate_command
 from splitcodec.prompt_command import prompt_app
 from splitcodec.publish_command import publish_command
+from splitcodec.quarantine_command import quarantine_app
 from splitcodec.sign_command import keygen_command, revoke_command, sign_command, verified_signer
 from splitcodec.token_command import token_app
 from splitcodec.training.command import train_app
@@ -36,6 +37,7 @@ app.add_typer(pack_app, name="pack")
 app.add_typer(bench_app, name="bench")
 app.add_typer(token_app, name="token")
 app.add_typer(prompt_app, name="prompt")
+app.add_typer(quarantine_app, name="quarantine")
 pack_app.command("keygen")(keygen_command)
 pack_app.command("sign")(sign_command)
 pack_app.command("revoke")(revoke_command)

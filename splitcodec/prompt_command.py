@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from splitcodec.connect_options import Ca, Cert, Key, credentials
 from splitcodec.extras import needing
 from splitcodec.prompt_rollout import follow_rollout
 
 if TYPE_CHECKING:
     from splitcodec.client.answers import EdgePrompt
-    from splitcodec.client.credentials import Credentials
     from splitcodec.client.edge_prompt_admin import EdgePromptAdmin
     from splitcodec.client.prompt_admin import PromptAdmin, PromptChange
 
@@ -22,9 +22,6 @@ prompt_app = typer.Typer(
 Cloud = Annotated[str, typer.Option(help="host:port of the cloud.")]
 Edge = Annotated[str | None, typer.Option(help="http(s)://host:port of an edge, in place of a cloud.")]
 Token = Annotated[str | None, typer.Option(envvar="SPLITCODEC_TOKEN", help="Bearer token, scope `prompts`.")]
-Ca = Annotated[Path | None, typer.Option(help="PEM authorities of the other side's certificate.")]
-Cert = Annotated[Path | None, typer.Option(help="PEM certificate chain to show to the other side.")]
-Key = Annotated[Path | None, typer.Option(help="PEM private key for --cert.")]
 Task = Annotated[str, typer.Argument(help="Task of the prompt.")]
 Digest = Annotated[str, typer.Argument(help="Digest of the prompt, in hex, as `list` shows it.")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the devices of the cloud.")]
@@ -173,7 +170,7 @@ def _admin(
 ) -> PromptAdmin:
     with needing("edge"):
         from splitcodec.client.prompt_admin import PromptAdmin
-    login = _credentials(token, ca, cert, key)
+    login = credentials(token, ca, cert, key)
     return PromptAdmin(cloud, credentials=login, deadline_s=PUBLISH_DEADLINE_S)
 
 
@@ -182,11 +179,5 @@ def _edge_admin(
 ) -> EdgePromptAdmin:
     with needing("edge"):
         from splitcodec.client.edge_prompt_admin import EdgePromptAdmin
-    login = _credentials(token, ca, cert, key)
+    login = credentials(token, ca, cert, key)
     return EdgePromptAdmin(edge, credentials=login, deadline_s=PUBLISH_DEADLINE_S)
-
-
-def _credentials(token: str | None, ca: Path | None, cert: Path | None, key: Path | None) -> Credentials:
-    from splitcodec.client.credentials import Credentials
-
-    return Credentials(token, ca, cert, key)

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,10 @@ import pytest
 from edge_rig import EdgeRig, Refusal, edge_rig, picture, see_a_cat, tiny_codec
 from fault_proxy import fault_proxy
 from http_rig import Said, Script, serving
+from test_edge_quarantine import quarantined
 from waiting import until
 
+from edge import dead_letters
 from edge import report as edge_report
 from edge.app import create_app
 from edge.codec import Codec
@@ -148,6 +150,40 @@ async def test_a_refused_frame_is_an_error_at_once(edge: Edge) -> None:
         await edge.client.detect(picture(), deadline_s=PATIENCE_S)
 
 
+async def test_frames_that_were_set_aside_are_listed_and_sent_again(edge: Edge) -> None:
+    names = await quarantined(edge.rig, "door", "gate", "shed")
+    found = await edge.client.quarantine(limit=2)
+    assert (found.total, [one.id for one in found.frames]) == (3, names[:0:-1])
+    one = found.frames[0]
+    assert (one.device, one.camera, one.task, one.replayable) == ("box-1", "shed", "detect", True)
+    assert one.reason == "SigmaIndexMismatch: differs"
+    assert await edge.client.replay("gate") == answers.Replay((names[1],), 0)
+    assert await edge.client.replay(frame_id=names[2]) == answers.Replay((names[2],), 0)
+
+    def blocking() -> tuple[list[str], answers.Replay, int]:
+        with EdgeClient(edge.url, retry=QUICK, deadline_s=PATIENCE_S) as client:
+            left = [one.id for one in client.quarantine().frames]
+            return left, client.replay(), client.quarantine().total
+
+    assert await asyncio.to_thread(blocking) == ([names[0]], answers.Replay((names[0],), 0), 0)
+    for name in names:
+        await until(lambda name=name: _answered(edge, name))
+
+
+async def test_a_replay_of_nothing_that_can_be_is_refused(edge: Edge) -> None:
+    for asked in ({"frame_id": "door"}, {"camera": "door", "frame_id": "door-1"}, {"camera": ""}):
+        with pytest.raises(InvalidRequest):
+            await edge.client.replay(**asked)
+    with pytest.raises(InvalidRequest):
+        await edge.client.quarantine(limit=0)
+
+
+async def test_a_replay_whose_connection_broke_is_not_repeated() -> None:
+    script, said = await over_a_link_that_breaks(QUICK, lambda client: client.replay())
+    assert "may have been taken all the same" in said
+    assert [path for _, path, *_ in script.asked] == ["/v1/quarantine/replay"]
+
+
 async def test_set_prompt_changes_what_the_next_frame_is_coded_with(edge: Edge) -> None:
     (prompt,) = await edge.client.prompts()
     assert (prompt.task, prompt.max_rate, prompt.active) == ("detect", 2.0, True)
@@ -194,6 +230,9 @@ def test_client_types_have_the_fields_the_edge_sends() -> None:
         (answers.Readiness, edge_report.Readiness),
         (answers.CloudState, edge_report.CloudReport),
         (answers.SpoolState, edge_report.SpoolReport),
+        (answers.DeadLetter, dead_letters.DeadLetter),
+        (answers.Quarantine, dead_letters.QuarantineReport),
+        (answers.Replay, dead_letters.Replay),
     ]
     for ours, theirs in pairs:
         assert {f.name for f in dataclasses.fields(ours)} == {f.name for f in dataclasses.fields(theirs)}, (
@@ -227,11 +266,18 @@ async def test_a_frame_is_posted_again_only_where_the_edge_did_not_take_it() -> 
 
 async def broken_post(retry: Retry) -> tuple[Script, str]:
     """A picture posted over a link that breaks before the answer: what was asked, and what came of it."""
+    return await over_a_link_that_breaks(retry, lambda client: client.detect(picture()))
+
+
+async def over_a_link_that_breaks(
+    retry: Retry, call: Callable[[AsyncEdgeClient], Coroutine[None, None, object]]
+) -> tuple[Script, str]:
+    """As broken_post, for any call."""
     script = Script([Said(500, b"oops")], hold=asyncio.Event())
     async with serving(script) as url:
         with fault_proxy(url.removeprefix("http://")) as link:
             async with AsyncEdgeClient(f"http://{link.address}", retry=retry) as client:
-                post = asyncio.ensure_future(client.detect(picture()))
+                post = asyncio.ensure_future(call(client))
                 await until(lambda: script.asked)
                 link.cut()
                 script.hold.set()  # type: ignore[union-attr]
@@ -249,7 +295,7 @@ async def test_a_post_whose_connection_broke_is_repeated_with_its_key() -> None:
 
 async def test_without_retries_there_is_no_key() -> None:
     script, said = await broken_post(Retry(attempts=1))
-    assert "may have taken the frame" in said
+    assert "may have been taken all the same" in said
     assert len(script.asked) == 1
     assert "idempotency-key" not in script.asked[0][2]
 

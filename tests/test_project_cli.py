@@ -27,6 +27,8 @@ COMMANDS = (
     "pack show",
     "pack verify",
     "doctor",
+    "quarantine list",
+    "quarantine replay",
 )
 
 

@@ -79,6 +79,39 @@ class FrameTicket:
 
 
 @dataclass(frozen=True)
+class DeadLetter:
+    """A frame that an edge set aside; task: "" where it is not known; reason: why, in words.
+
+    num_bytes: of its bitstream, 0 if that had to make room; replayable: it is whole, and can be sent again.
+    """
+
+    id: str
+    device: str
+    camera: str
+    seq: int
+    task: str
+    reason: str
+    num_bytes: int
+    replayable: bool
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """The last frames that an edge set aside, newest first, and how many there are in all."""
+
+    total: int
+    frames: tuple[DeadLetter, ...]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Ids of frames that wait for the cloud again, and how many more of those asked for can."""
+
+    replayed: tuple[str, ...]
+    left: int
+
+
+@dataclass(frozen=True)
 class EdgePrompt:
     """One live prompt of an edge, and the rates a frame may ask for: 0 (fewest bytes) to max_rate.
 

@@ -6,7 +6,15 @@ import time
 from types import TracebackType
 
 from splitcodec.client import edge_calls
-from splitcodec.client.answers import CameraPrompt, EdgePrompt, FrameReport, FrameTicket, Readiness
+from splitcodec.client.answers import (
+    CameraPrompt,
+    EdgePrompt,
+    FrameReport,
+    FrameTicket,
+    Quarantine,
+    Readiness,
+    Replay,
+)
 from splitcodec.client.credentials import Credentials
 from splitcodec.client.edge import DEADLINE_S, DETECT, POLL_S, still_waiting
 from splitcodec.client.exchange import BlockingExchange
@@ -125,6 +133,20 @@ class EdgeClient:
         """
         choice = {"task": task, "rate": rate, "target_kbps": target_kbps}
         return self._exchange.run(edge_calls.put_prompt(camera, choice), self._deadline_s)
+
+    def quarantine(self, limit: int = 100) -> Quarantine:
+        """The frames that the edge set aside, newest first: refused for good or too long, or damaged.
+
+        limit: frames at most, 1 to 1000.
+        """
+        return self._exchange.run(edge_calls.get_quarantine(limit), self._deadline_s)
+
+    def replay(self, camera: str | None = None, frame_id: str | None = None) -> Replay:
+        """Send frames that were set aside again, under their own ids: all, those of a camera, or one frame.
+
+        At most 1000 per call, `left` says how many more. InvalidRequest: both, or no frame's id.
+        """
+        return self._exchange.run(edge_calls.post_replay(camera, frame_id), self._deadline_s)
 
     def ready(self) -> Readiness:
         """What the edge serves, and how it stands with the cloud."""

@@ -10,16 +10,26 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from splitcodec.client.answers import CameraPrompt, EdgePrompt, FrameReport, FrameTicket, Readiness
+from splitcodec.client.answers import (
+    CameraPrompt,
+    EdgePrompt,
+    FrameReport,
+    FrameTicket,
+    Quarantine,
+    Readiness,
+    Replay,
+)
 from splitcodec.client.frame_json import parse_frame
 from splitcodec.client.picture import picture_body
-from splitcodec.errors import CloudRefused, EdgeRefused, ResultNotFound
+from splitcodec.errors import CloudRefused, EdgeRefused, InvalidRequest, ResultNotFound
 from splitcodec.picture import Image
 
 T = TypeVar("T")
 _PROMPTS: Final = TypeAdapter(tuple[EdgePrompt, ...])
 _CAMERA: Final = TypeAdapter(CameraPrompt)
 _READINESS: Final = TypeAdapter(Readiness)
+_QUARANTINE: Final = TypeAdapter(Quarantine)
+_REPLAY: Final = TypeAdapter(Replay)
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,25 @@ def put_prompt(camera: str, choice: Mapping[str, str | float | None]) -> Call[Ca
 def get_readiness() -> Call[Readiness]:
     """What the edge serves, and how it stands with the cloud."""
     return Call("GET", "/readyz", lambda _, body: _parsed(_READINESS, body))
+
+
+def get_quarantine(limit: int) -> Call[Quarantine]:
+    """The newest frames that were set aside."""
+    params = {"limit": str(limit)}
+    return Call("GET", "/v1/quarantine", lambda _, body: _parsed(_QUARANTINE, body), params)
+
+
+def post_replay(camera: str | None, frame_id: str | None) -> Call[Replay]:
+    """Frames that were set aside back into the queue; not made again, as the ids of the first would be lost.
+
+    InvalidRequest: camera and frame_id at once.
+    """
+    if camera is not None and frame_id is not None:
+        raise InvalidRequest("camera and frame exclude each other; give one of them, or neither for all")
+    asked = {"camera": camera, "frame": frame_id}
+    params = {name: value for name, value in asked.items() if value is not None}
+    path = "/v1/quarantine/replay"
+    return Call("POST", path, lambda _, body: _parsed(_REPLAY, body), params, repeatable=False)
 
 
 def answered(found: FrameReport | FrameTicket) -> FrameReport | None:

@@ -51,9 +51,7 @@ class Exchange:
         text = f"{call.method} {self.address(call)}: {error or type(error).__name__}; is the edge there?"
         if call.repeatable or isinstance(error, _NEVER_SENT):
             return Passing(EdgeUnavailable(text))
-        return EdgeUnavailable(
-            f"{text} It may have taken the frame: posting it again would make a second one"
-        )
+        return EdgeUnavailable(f"{text} It may have been taken all the same: asking again could do it twice")
 
     def address(self, call: Call[T]) -> str:
         """The whole URL of a call, without its query."""
