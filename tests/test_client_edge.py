@@ -33,10 +33,12 @@ from splitcodec.errors import (
     EdgeUnavailable,
     InvalidRequest,
     NotAuthenticated,
+    PromptNotFound,
     QueueFull,
     RateOutOfRange,
     ResultNotFound,
     SettingsError,
+    StateChanged,
     UnknownTask,
     UnsupportedFrame,
 )
@@ -194,6 +196,42 @@ async def test_set_prompt_changes_what_the_next_frame_is_coded_with(edge: Edge) 
     assert (await edge.client.infer(picture(), camera="yard")).rate == prompt.default_rate
     with pytest.raises(InvalidRequest, match="exclude each other"):
         await edge.client.set_prompt("door", task="detect", rate=1, target_kbps=100)
+
+
+async def test_a_camera_is_kept_to_one_prompt(edge: Edge) -> None:
+    (prompt,) = await edge.client.prompts()
+    told = await edge.client.set_prompt("door", prompt_digest=prompt.prompt_digest)
+    assert (told.task, told.prompt_digest, told.pinned) == ("detect", prompt.prompt_digest, True)
+    with pytest.raises(PromptNotFound):
+        await edge.client.set_prompt("door", prompt_digest="00" * 8)
+    for both_or_neither in ({}, {"task": "detect", "prompt_digest": prompt.prompt_digest}):
+        with pytest.raises(InvalidRequest, match="either task or prompt_digest"):
+            await edge.client.set_prompt("door", **both_or_neither)
+
+
+async def test_who_was_slower_changes_nothing_and_is_told_so(edge: Edge) -> None:
+    seen = await edge.client.set_prompt("door", task="detect", rate=0.5)
+    faster = await edge.client.set_prompt("door", task="detect", rate=1, if_match=seen.etag)
+    assert (faster.rate, faster.etag != seen.etag) == (1, True)
+
+    def slower() -> None:
+        with EdgeClient(edge.url, retry=QUICK, deadline_s=PATIENCE_S) as client:
+            client.set_prompt("door", task="detect", rate=2, if_match=seen.etag)
+
+    with pytest.raises(StateChanged, match=faster.etag):
+        await asyncio.to_thread(slower)
+    with pytest.raises(StateChanged, match=faster.etag):
+        await edge.client.set_prompt("door", task="detect", rate=2, if_match=seen.etag)
+    assert (await edge.client.infer(picture(), camera="door")).rate == 1
+
+
+async def test_a_change_with_an_etag_is_not_repeated_over_a_broken_link() -> None:
+    def change(client: AsyncEdgeClient) -> Coroutine[None, None, object]:
+        return client.set_prompt("door", task="detect", if_match="0123")
+
+    script, said = await over_a_link_that_breaks(QUICK, change)
+    assert "may have been taken all the same" in said
+    assert [headers["if-match"] for *_, headers, _ in script.asked] == ['"0123"']
 
 
 async def test_ready_tells_cloud_and_spool(edge: Edge) -> None:

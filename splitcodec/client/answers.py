@@ -147,7 +147,7 @@ class CameraPrompt:
 
     prompt_digest: of its task's active prompt, or of the one it is pinned to; rate None: rate control or the
     edge's default decides; chosen: this camera was told so, by `set_prompt`, at the time `since`; etag: for
-    If-Match, without quotes.
+    `if_match`.
     """
 
     camera: str

@@ -132,14 +132,23 @@ class AsyncEdgeClient:
         return await self._exchange.run(edge_calls.get_prompts(), self._deadline_s)
 
     async def set_prompt(
-        self, camera: str, *, task: str, rate: float | None = None, target_kbps: float | None = None
+        self,
+        camera: str,
+        *,
+        task: str | None = None,
+        prompt_digest: str | None = None,
+        rate: float | None = None,
+        target_kbps: float | None = None,
+        if_match: str | None = None,
     ) -> CameraPrompt:
-        """Let the camera's frames from now on use a task, and a rate or a bitrate to keep to.
+        """Let the camera's frames from now on use a task, or one prompt whichever is active for its task,
+        and a rate or a bitrate to keep to. if_match: `etag` of the answer that this builds on.
 
-        UnknownTask, RateOutOfRange, InvalidRequest: both rate and bitrate; the camera goes on as before.
+        UnknownTask, PromptNotFound, RateOutOfRange, StateChanged (somebody was faster than the holder of this
+        etag), InvalidRequest (both or neither of task and prompt, both rates): the camera goes on as before.
         """
-        choice = {"task": task, "rate": rate, "target_kbps": target_kbps}
-        return await self._exchange.run(edge_calls.put_prompt(camera, choice), self._deadline_s)
+        choice = {"task": task, "prompt_digest": prompt_digest, "rate": rate, "target_kbps": target_kbps}
+        return await self._exchange.run(edge_calls.put_prompt(camera, choice, if_match), self._deadline_s)
 
     async def quarantine(self, limit: int = 100) -> Quarantine:
         """The frames that the edge set aside, newest first: refused for good or too long, or damaged.

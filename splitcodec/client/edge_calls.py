@@ -73,11 +73,23 @@ def get_prompts() -> Call[tuple[EdgePrompt, ...]]:
     return Call("GET", "/v1/prompts", lambda _, body: _parsed(_PROMPTS, body))
 
 
-def put_prompt(camera: str, choice: Mapping[str, str | float | None]) -> Call[CameraPrompt]:
-    """What frames of a camera are encoded with from now on; None leaves a field out."""
+def put_prompt(
+    camera: str, choice: Mapping[str, str | float | None], if_match: str | None
+) -> Call[CameraPrompt]:
+    """What frames of a camera are encoded with from now on; None leaves a field out.
+
+    if_match: the etag of an answer. With one a repeat would find the change of the first, and take it for
+    somebody else's.
+    """
     body = json.dumps({name: value for name, value in choice.items() if value is not None}).encode()
     path = f"/v1/cameras/{quote(camera, safe='')}/prompt"
-    return Call("PUT", path, lambda _, data: _parsed(_CAMERA, data), None, body, "application/json")
+    headers = {} if if_match is None else {"If-Match": f'"{if_match}"'}
+    repeatable = if_match is None
+
+    def read(_: int, data: bytes) -> CameraPrompt:
+        return _parsed(_CAMERA, data)
+
+    return Call("PUT", path, read, None, body, "application/json", repeatable, headers)
 
 
 def get_readiness() -> Call[Readiness]:
