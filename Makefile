@@ -30,8 +30,8 @@ test: peers lint types imports unit
 PEERS_PACKAGES := prometheus chromium gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
 peers:
 	@if [ "$(PEERS)" = install ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    { timeout 90 apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	      timeout 300 apt-get install -y -qq --no-install-recommends $(PEERS_PACKAGES); } >/dev/null 2>&1 \
+	    { timeout 60 apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      timeout 240 apt-get install -y -qq --no-install-recommends $(PEERS_PACKAGES); } >/dev/null 2>&1 \
 	      || echo "not installed: $(PEERS_PACKAGES)"; \
 	fi
 

@@ -17,9 +17,11 @@ from splitcodec.cli import app
 from splitcodec.errors import DatasetError
 from splitcodec.evaluation.clip_report import read_clip_report, table, to_json
 from splitcodec.evaluation.clip_video import code_clip, read_clip
+from splitcodec.packs import load_pack
 from splitcodec.packs.write import write_pack
 
 SIZE = (96, 160)
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def pictures(count: int) -> list[np.ndarray]:
@@ -110,3 +112,13 @@ def test_tasks_without_boxes_and_packs_that_cannot_hold_are_refused(clip: Path, 
         done = CliRunner().invoke(app, [*words, "--task", task])
         assert done.exit_code != 0
         assert said in str(done.exception) + done.output
+
+
+@pytest.mark.parametrize("clip", ["bottle-detection", "car-detection"])
+def test_the_tables_of_the_page_are_the_reports(clip: str) -> None:
+    report = read_clip_report(DOCS / "results" / f"{clip}.json")
+    page = (DOCS / "evaluation.md").read_text(encoding="utf-8")
+    assert "\n".join(table(report, rate=1.0)) in page
+    assert report.command in page
+    assert f"{report.frames} frames, {report.boxes} boxes" in page
+    assert report.pack.codec_digest == load_pack("default").codec_digest

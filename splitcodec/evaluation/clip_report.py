@@ -61,13 +61,15 @@ def to_json(report: ClipReport) -> str:
     return json.dumps(asdict(report), indent=1) + "\n"
 
 
-def table(report: ClipReport) -> list[str]:
-    """The rows as a Markdown table, a line each."""
+def table(report: ClipReport, rate: float | None = None) -> list[str]:
+    """The rows as a Markdown table, a line each; rate: of ours only those."""
     lines = [
         "| way | setting | bytes a frame | median | agreement | at IoU 0.5 | held |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in report.rows:
+        if rate is not None and row.system not in VIDEO_CODECS and row.setting != rate:
+            continue
         setting = f"CRF {row.setting:g}" if row.system in VIDEO_CODECS else f"rate {row.setting:g}"
         if row.min_change is not None:
             setting += f", change below {row.min_change:g}"
