@@ -50,12 +50,12 @@ def frigate_command(
         from splitcodec.picture_codec import load
 
     check_address(listen, insecure=insecure)
-    log_to_stderr()
     token = None if token_file is None else token_file.read_text(encoding="ascii").strip()
     name = re.sub(r"[^A-Za-z0-9._:-]", "-", device or f"frigate-{platform.node() or 'box'}")[:128]
     infer = CloudInfer(cloud, name, Credentials(token=token, ca=ca), deadline_s)
     codec = load(pack, engine, threads)
     codec.pack.task(task)
+    log_to_stderr()
     serve(listen, FrigateDetector(codec, infer, task, rate))
     infer.close()
 
