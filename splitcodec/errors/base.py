@@ -1,0 +1,5 @@
+"""The base of all errors."""
+
+
+class SplitcodecError(Exception):
+    """Base of all errors raised on purpose; catch it to catch them all."""
