@@ -50,7 +50,7 @@ async def open_links(
     """
     spool = SpoolLog(Spool(settings.state_dir, settings.spool_limits, metrics), metrics)
     try:
-        await _keep_numbers_apart(spool, state)
+        await state.open(spool)
         outbox = Outbox(spool)
         rates = RateControl(settings, points, max_rate, metrics, outbox.backlog_bytes)
         replies = Replies(outbox, metrics, settings.refusal_patience_s)
@@ -62,6 +62,7 @@ async def open_links(
         finally:
             await delivery.stop()
     finally:
+        await state.settle()
         await spool.stop()
 
 
@@ -71,14 +72,3 @@ async def _known_posts(spool: SpoolLog) -> Posts:
         return Posts(await spool.run(lambda opened: opened.posts()))
     except SpoolUnavailable:
         return Posts()
-
-
-async def _keep_numbers_apart(spool: SpoolLog, state: EdgeState) -> None:
-    """No new frame gets the number of one that waits on disk, whatever became of the kept numbers."""
-    try:
-        lanes = await spool.run(lambda opened: opened.lanes())
-    except SpoolUnavailable:
-        return
-    for (device, camera), seq in lanes.items():
-        if device == state.device:
-            state.skip_to(camera, seq + 1)

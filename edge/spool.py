@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from edge import posts, spool_fates, spool_policy
+from edge import identity, posts, spool_fates, spool_policy
+from edge.identity import Identity
 from edge.metrics import EdgeMetrics
 from edge.spool_file import (
     FRAME_COLUMNS,
@@ -65,6 +66,7 @@ class Spool:
         self._tried_at: float | None = None
         self._lost: Counter[tuple[str, str]] = Counter()
         self._handed_out: dict[Lane, int] = {}
+        self._identity: Identity | None = None
         with contextlib.suppress(SpoolUnavailable), self.transaction():
             pass
 
@@ -184,6 +186,11 @@ class Spool:
         """For what belongs to other files, inside `transaction`."""
         return self._open()
 
+    def identify(self, known: Identity) -> None:
+        """Keep the device's name and the end of its numbers, in a file that replaces this one too."""
+        self._identity = known
+        identity.keep(self._open(), known)
+
     def posts(self) -> list[tuple[str, bytes, str]]:
         """The keys of posts that are kept here; see edge.posts."""
         return posts.remembered(self._open())
@@ -255,6 +262,8 @@ class Spool:
             aside = move_aside(self._path)
             connection = open_file(self._path)
             found = salvage(aside, connection)
+            if self._identity is not None:
+                identity.keep(connection, self._identity)
             self._adopt(connection)
             self.depth = self._read_depth()
         except (sqlite3.Error, OSError) as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge import identity
 from edge.uplink import OutgoingFrame
 from splitcodec.damaged import lenient, open_damaged, readable_rows
 
@@ -128,7 +129,7 @@ def open_file(path: Path) -> sqlite3.Connection:
             connection.executescript(SCHEMA)
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"schema version {version}, this edge writes {SCHEMA_VERSION}")
-        connection.executescript(ADDED)
+        connection.executescript(ADDED + identity.TABLE)
     except BaseException:
         connection.close()
         raise
@@ -179,9 +180,18 @@ def salvage(aside: Path, into: sqlite3.Connection) -> Salvage:
                 (number, spooled, worth, *rest, len(rest[-1])),
             ).rowcount
     into.execute("COMMIT")
+    _copy_identity(source, into)
     held = _held(source)
     source.close()
     return Salvage(saved, max(held - saved, 0))
+
+
+def _copy_identity(source: sqlite3.Connection, into: sqlite3.Connection) -> None:
+    try:
+        if (found := identity.read(source)) is not None:
+            identity.keep(into, found)
+    except sqlite3.Error as error:
+        log.warning("name and numbers cannot be read (%s); their second copy has them", error)
 
 
 def _held(source: sqlite3.Connection) -> int:

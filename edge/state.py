@@ -1,16 +1,20 @@
-"""What the edge must remember over a restart: its name, and which sequence numbers it may have used.
+"""Who this edge is and which numbers its frames get, over restarts, crashes, damaged files and odd clocks.
 
-One JSON file, replaced atomically: {"format": 1, "device": NAME, "reserved": {CAMERA: SEQ}}. Numbers are
-reserved in blocks, so the disk is touched once per block; after a restart a camera goes on behind its block.
-It never starts below the clock in milliseconds either: should the file be lost, only a clock that also went
-back can repeat a number. The name is in a file of its own too, written once, so that a damaged or lost file
-does not rename the device. A lock keeps a second edge from using the same folder.
+A frame for which somebody waits goes to the cloud without touching the disk, so its number cannot wait for a
+transaction. The spool's database keeps a ceiling that no number has reached (`edge.identity`) instead. It is
+raised in the spool's own transactions, together with the frames that are written then, half a block before
+the numbers below it are used up. A start begins every camera at the ceiling: gaps, never a repeat.
+
+The second copy of the ceiling is written before the database, and a start takes the higher one of both. So
+a database that is damaged, lost, or shorn of the end of its log repeats no number. A start never begins below
+the clock in milliseconds, or at or below a frame on disk, either: both copies lost repeat a number only if
+the clock went back too and no frame waits. A lock keeps a second edge from using the same folder.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
-import json
 import logging
 import os
 import re
@@ -21,108 +25,130 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from edge.settings import Name
-from splitcodec.errors import SettingsError
-from splitcodec.wire.names import NAME_CHARACTERS, NAME_PATTERN
+from edge import identity
+from edge.identity import Identity
+from edge.old_state import forget_old_state, read_old_state
+from edge.spool import Spool
+from edge.spool_log import SpoolLog
+from splitcodec.errors import SettingsError, SpoolUnavailable
+from splitcodec.wire.names import NAME_CHARACTERS
 
 log = logging.getLogger(__name__)
 
-BLOCK: Final = 1024
-"""Sequence numbers reserved at once, per camera."""
-_FILE: Final = "state.json"
-_NAME_FILE: Final = "device"
+BLOCK: Final = 16_384
+"""Numbers reserved at once, for all cameras."""
 _LOCK: Final = "lock"
 
 
-class _State(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    format: int = Field(1, ge=1, le=1)
-    device: Name
-    reserved: dict[Name, int] = Field(default_factory=dict)  # first number that was never handed out
-
-    def is_sound(self) -> bool:
-        return all(0 <= seq < 2**62 for seq in self.reserved.values())
-
-
 class EdgeState:
-    """Device name and sequence numbers; `next_seq` is for one thread at a time."""
+    """Device name and sequence numbers. `open` before any of them; `next_seq` is for one thread at a time."""
 
     def __init__(
         self, folder: Path, device: str | None = None, clock: Callable[[], float] = time.time
     ) -> None:
-        """Opens or creates the state in `folder`; `device` overrides the kept name.
+        """Takes the folder, made if it is not there; `device` overrides the kept name.
 
         clock: unix time in seconds. SettingsError: the folder cannot be used, or another edge uses it.
         """
         self._folder = folder
+        self._given = device
         self._clock = clock
+        self._device = ""
+        self._first = self._highest = self._ask_at = 0
+        self._next: dict[str, int] = {}
+        self._asking: asyncio.Task[bool] | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _lock(folder / _LOCK)
-            self._state = _load(folder / _FILE)
-            if device is not None:
-                self._state.device = device
-            self._write()
-            if _read_name(folder / _NAME_FILE) != self._state.device:
-                _replace(folder / _NAME_FILE, self._state.device)
+            self._copy = identity.read_copy(folder)
+            self._old = read_old_state(folder)
         except OSError as error:
-            raise SettingsError(
-                f"state_dir {folder} cannot be used ({error.strerror}); set SPLITCODEC_EDGE_STATE_DIR to a "
-                "folder that this user may write"
-            ) from error
-        self._next: dict[str, int] = {}
+            raise _unusable(folder, error) from error
+
+    async def open(self, spool: SpoolLog) -> None:
+        """Take up name and numbers where spool and second copy left them, and reserve the first block.
+
+        SettingsError: a new name cannot be kept. A disk that takes no number is reported, and no reason to
+        stop.
+        """
+        self._loop, self._spool = asyncio.get_running_loop(), spool
+        kept, highest = await self._kept()
+        names = (self._given, kept.device, self._old.device, self._copy.device)
+        self._device = next((name for name in names if name is not None), None) or _new_device_name()
+        try:
+            await asyncio.to_thread(identity.write_name, self._folder, self._device)
+        except OSError as error:
+            raise _unusable(self._folder, error) from error
+        ceiling = max(kept.ceiling, self._old.ceiling, self._copy.ceiling)
+        self._first = self._highest = max(ceiling, highest + 1, int(self._clock() * 1000))
+        if await self._reserve():
+            forget_old_state(self._folder)
 
     @property
     def device(self) -> str:
         """Name of this device, the same after a restart."""
-        return self._state.device
+        return self._device
 
     def next_seq(self, camera: str) -> int:
         """The next number of a camera: above every number it ever got, gaps allowed."""
-        reserved = self._state.reserved.get(camera, 0)
-        seq = self._next.get(camera)
-        if seq is None:
-            seq = max(reserved, int(self._clock() * 1000))
-        if seq >= reserved:
-            self._state.reserved[camera] = seq + BLOCK
-            try:
-                self._write()
-            except OSError as error:  # no frame is worth losing over this: the clock still guards the numbers
-                log.error("cannot save %s (%s); check the disk", self._folder / _FILE, error.strerror)
+        seq = self._next.get(camera, self._first)
         self._next[camera] = seq + 1
+        self._highest = max(seq, self._highest)
+        if seq >= self._ask_at:
+            self._ask_at = seq + BLOCK // 8  # asked again then, should the disk fail
+            self._loop.call_soon_threadsafe(self._ask)
         return seq
 
-    def skip_to(self, camera: str, seq: int) -> None:
-        """Give this camera no number below seq from here on; for numbers that are known to be in use."""
-        self._state.reserved[camera] = max(seq, self._state.reserved.get(camera, 0))
+    async def settle(self) -> None:
+        """Wait for a reservation that is under way. Before the spool stops."""
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
 
     def close(self) -> None:
         """Let another edge use the folder."""
         os.close(self._lock)
 
-    def _write(self) -> None:
-        _replace(self._folder / _FILE, self._state.model_dump_json())
+    def _ask(self) -> None:
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._reserve())
+
+    async def _kept(self) -> tuple[Identity, int]:
+        """What the spool's database knows: name and ceiling, and the highest number of a frame."""
+        for _ in range(2):  # one that turns out to be damaged is replaced, and then asked
+            try:
+                return await self._spool.run(_known)
+            except SpoolUnavailable as error:
+                log.error("%s", error)
+        return Identity(), -1
+
+    async def _reserve(self) -> bool:
+        """Raise the ceiling a block above every number so far; whether it is in both places."""
+        ceiling, places = self._highest + BLOCK, 0
+        try:
+            await asyncio.to_thread(identity.write_ceiling, self._folder, ceiling)
+            places += 1
+        except OSError as error:  # no frame is worth losing over this: the database and the clock guard too
+            log.error("cannot save the numbers in %s (%s); check the disk", self._folder, error.strerror)
+        try:
+            await self._spool.run(lambda spool: spool.identify(Identity(self._device, ceiling)))
+            places += 1
+        except SpoolUnavailable as error:
+            log.error("cannot save the numbers: %s", error)
+        if places > 0:
+            self._ask_at = ceiling - BLOCK // 2
+        return places == 2
 
 
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_suffix(".draft")
-    with draft.open("w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+def _known(spool: Spool) -> tuple[Identity, int]:
+    found = identity.read(spool.connection)
+    return found or Identity(), identity.highest_seq(spool.connection)
 
 
-def _read_name(path: Path) -> str | None:
-    """The device name in that file; None if it is not there, or damaged."""
-    try:
-        name = path.read_text(encoding="ascii")
-    except (FileNotFoundError, UnicodeDecodeError):
-        return None
-    return name if re.fullmatch(NAME_PATTERN, name) else None
+def _unusable(folder: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"state_dir {folder} cannot be used ({error.strerror}); set SPLITCODEC_EDGE_STATE_DIR to a "
+        "folder that this user may write"
+    )
 
 
 def _lock(path: Path) -> int:
@@ -135,24 +161,6 @@ def _lock(path: Path) -> int:
             f"another edge uses state_dir {path.parent}; stop it, or set SPLITCODEC_EDGE_STATE_DIR"
         ) from None
     return descriptor
-
-
-def _load(path: Path) -> _State:
-    name = _read_name(path.with_name(_NAME_FILE))
-    if not path.exists():
-        return _State(device=name or _new_device_name())
-    try:
-        state = _State.model_validate(json.loads(path.read_bytes()))
-        if state.is_sound():
-            return state
-        reason = "numbers out of range"
-    except (ValidationError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-    aside = path.with_suffix(".damaged")
-    path.replace(aside)
-    name = name or _new_device_name()
-    log.error("%s is damaged (%s); moved to %s, this device is %s", path, reason, aside, name)
-    return _State(device=name)
 
 
 def _new_device_name() -> str:

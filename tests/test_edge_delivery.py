@@ -136,7 +136,7 @@ async def test_a_cloud_that_comes_back_gets_every_frame_once_and_in_order(
 async def test_the_next_edge_sends_what_the_last_one_left(codec: Codec, tmp_path: Path) -> None:
     async with away(codec, tmp_path) as (rig, _):
         names = await spool(rig, 12)
-    (tmp_path / "state.json").unlink()  # even then no number of a frame on disk is used again
+    (tmp_path / "numbers").unlink()  # even then no number of a frame on disk is used again
     async with edge_rig(codec, tmp_path) as rig:
         await settled(rig, *names)
         assert rig.cloud.seqs() == seqs(names)
