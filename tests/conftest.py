@@ -1,4 +1,4 @@
-"""Shared fixtures: the pack that ships, and golden files with one switch to renew them (`pytest --regen`)."""
+"""Shared fixtures: the pack that ships, a codec, and golden files, which `pytest --regen` writes anew."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from edge.codec import Codec
     from splitcodec.packs import Pack
 
 # The suite draws the same examples on every run, and no clock decides one; `make fuzz` looks for new ones.
@@ -31,6 +32,14 @@ def default_pack() -> Pack:
     from splitcodec.packs import load_pack
 
     return load_pack("default")
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    """The edge's codec on the tiny pack."""
+    from edge_rig import tiny_codec
+
+    return tiny_codec(tmp_path_factory.mktemp("pack"))
 
 
 @pytest.fixture

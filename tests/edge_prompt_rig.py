@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 import tiny_pack
+from cloud_prompt_rig import LIMITS, Rig, cloud_on
 from edge_rig import JPEG_TYPE, picture
 from prometheus_client import CollectorRegistry
-from test_cloud_prompts import LIMITS, Rig, cloud_on
 
 from edge.__main__ import build_codec
 from edge.app import create_app

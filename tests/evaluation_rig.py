@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 Sizes = Sequence[tuple[int, int]]
+LABELS = ("person", "cat", "teapot")
 
 
 class DictFiles:

@@ -6,14 +6,12 @@ import asyncio
 import http.client
 import logging
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import grpc
 import pytest
-from cloud_helpers import PATIENCE_S, Cloud, PlainRunner, error_name, infer_request, running, stream_request
+from cloud_access_rig import Metadata, add_token, bearer, code_of, guarded, until_end
+from cloud_helpers import PATIENCE_S, PlainRunner, error_name, infer_request, running, stream_request
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from identities import make_identity, put
@@ -23,43 +21,13 @@ from cloud.access import METHODS, scopes_of
 from cloud.server import SERVICES, CloudServer
 from cloud.settings import CloudSettings
 from splitcodec.errors import SettingsError
-from splitcodec.tokens import SCOPES, Scope, new_token, read_tokens, write_tokens
+from splitcodec.tokens import SCOPES, Scope, read_tokens, write_tokens
 from splitcodec.wire.options import client_options
 from splitcodec.wire.v1 import ingest_pb2, prompts_pb2, results_pb2
 from splitcodec.wire.v1.prompts_pb2 import ListPromptsRequest
 from splitcodec.wire.v1.prompts_pb2_grpc import PromptsStub
 
-Metadata = tuple[tuple[str, str], ...]
 CODE = grpc.StatusCode
-
-
-def add_token(place: Path, *scopes: Scope, device: str | None = None, hours: float = 1) -> str:
-    """A new token in the file."""
-    token, record = new_token(scopes, datetime.now(timezone.utc) + timedelta(hours=hours), device)
-    write_tokens(place, (*(read_tokens(place) if place.exists() else ()), record))
-    return token
-
-
-def bearer(token: str) -> Metadata:
-    return (("authorization", f"Bearer {token}"),)
-
-
-@asynccontextmanager
-async def guarded(tmp_path: Path, **settings: object) -> AsyncIterator[tuple[Cloud, Path]]:
-    """A cloud that asks for tokens, and its token file."""
-    place = tmp_path / "tokens.json"
-    if not place.exists():
-        write_tokens(place, [])
-    async with running(tmp_path / "data", token_file=place, **settings) as cloud:
-        yield cloud, place
-
-
-async def code_of(call: grpc.aio.Call) -> grpc.StatusCode:
-    """How the call ends; its answers are dropped, as the status comes behind them."""
-    if isinstance(call, grpc.aio.StreamStreamCall):
-        async for _ in _until_end(call):
-            pass
-    return await asyncio.wait_for(call.code(), PATIENCE_S)
 
 
 def test_every_method_of_every_service_is_in_the_table() -> None:
@@ -130,7 +98,7 @@ async def test_a_token_that_is_revoked_ends_streams_and_watches_that_run(tmp_pat
         assert (await watch.read()).result.key.seq == 1
         write_tokens(place, [])
         await stream.write(stream_request(2))
-        rejections = [one async for response in _until_end(stream) for one in response.rejections]
+        rejections = [one async for response in until_end(stream) for one in response.rejections]
         assert [(one.error, one.settled) for one in rejections] == [("NotAuthenticated", False)]
         assert await code_of(stream) is CODE.UNAUTHENTICATED
         again = bearer(add_token(place, "frames"))
@@ -159,20 +127,11 @@ async def test_a_token_for_one_device_sends_no_frames_of_another(tmp_path: Path)
             await cloud.ingest.Infer(infer_request(1), metadata=metadata, timeout=PATIENCE_S)
         assert caught.value.code() is CODE.PERMISSION_DENIED
         call = cloud.ingest.Stream(iter([stream_request(1)]), metadata=metadata, timeout=PATIENCE_S)
-        rejections = [one async for response in _until_end(call) for one in response.rejections]
+        rejections = [one async for response in until_end(call) for one in response.rejections]
         assert [(one.code, one.settled) for one in rejections] == [(CODE.PERMISSION_DENIED.value[0], False)]
         assert cloud.runner.batches == []
         own = bearer(add_token(place, "frames", device="box"))
         await cloud.ingest.Infer(infer_request(1), metadata=own, timeout=PATIENCE_S)
-
-
-async def _until_end(call: grpc.aio.StreamStreamCall) -> AsyncIterator[ingest_pb2.StreamResponse]:
-    """Responses until the call ends, with or without an error."""
-    try:
-        while (response := await call.read()) is not grpc.aio.EOF:
-            yield response
-    except grpc.aio.AioRpcError:
-        return
 
 
 async def test_calls_of_a_device_that_sends_too_fast_are_refused(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from cloud_helpers import PATIENCE_S, answered, frame, running
+from cloud_streams import acks, collect
 from onnx import helper, numpy_helper
-from test_cloud_stream import acks, collect
 from tiny_pack import contents, decoder_graph, noise_canvas, tail_graph
 
 from cloud.blame import answer_each

@@ -18,8 +18,8 @@ from cloud_helpers import (
     running,
     stream_request,
 )
+from cloud_streams import acks, collect, labels, stored_in_file
 from test_cloud_store import ANY_SIZE, FUTURE, key, result, retire_all, seqs
-from test_cloud_stream import acks, collect, labels, stored_in_file
 
 from cloud.ingest import MAX_RESPONSE_BYTES
 from cloud.store import MAX_RESULT_BYTES, Committed, ResultStore

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from cloud_prompt_rig import wire
 from edge_prompt_rig import AWAY, Edge, Packs, both, edge_on, upload, write_packs
 from edge_rig import JPEG_TYPE, picture
-from test_cloud_prompts import wire
 
 from splitcodec.packs.prompt_pack import cut_prompt_pack
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import tiny_pack
+from cloud_prompt_rig import Rig, cloud_on, coded, harmed, wire
 from edge_prompt_rig import AWAY, PATIENCE_S, Edge, Packs, both, edge_on, upload, write_packs
-from test_cloud_prompts import Rig, cloud_on, coded, harmed, wire
 from waiting import until
 
 from splitcodec.packs import Pack, load_pack

@@ -1,109 +1,28 @@
-"""Cameras the edge reads itself: real files, folders and an RTSP server; hung, killed and broken readers."""
+"""Cameras the edge reads itself: what of real files and folders is sent, and how cameras are named."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_rig import EdgeRig, edge_rig, picture, see_a_cat, tiny_codec
-from fault_proxy import fault_proxy
-from waiting import until
+from edge_rig import picture, see_a_cat
+from edge_sources_rig import PATIENCE_S, av, order, pictures, video, watching
 
 from edge.codec import Codec
 from edge.settings import EdgeSettings, load_settings
 from edge.sources import camera as camera_module
 from edge.sources.address import Source, parse_sources
-from edge.sources.fleet import checked_sources, reading_sources
-from edge.sources.messages import HEADER, Message, ReaderOrder, Said
+from edge.sources.fleet import checked_sources
 from edge.sources.process import SourceFailed, reader_process
 from edge.sources.reader import _next_due
 from splitcodec.errors import SettingsError
 from splitcodec.frame import read_picture
 
-av = pytest.importorskip("av", reason="reads and makes the videos of these tests: pip install '.[cameras]'")
+__all__ = ["video"]
 
-PATIENCE_S = 60.0
-SYSTEM_PYTHON = Path("/usr/bin/python3")
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
-    return tiny_codec(tmp_path_factory.mktemp("pack"))
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six seconds of H.264 at 10 frames a second: photos of scikit-image, one after another."""
-    from skimage import data
-
-    path = tmp_path_factory.mktemp("video") / "photos.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
-        stream.options = {"g": "10", "bf": "0", "tune": "zerolatency"}
-        for number in range(60):
-            photo = (data.astronaut, data.chelsea, data.coffee)[number // 10 % 3]()
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(photo[:240:2, :320:2]), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def order(kind: str, place: Path | str, **fields: object) -> ReaderOrder:
-    values = {"fps": 50.0, "timeout_s": 20.0, "max_bytes": 2**24, "max_pixels": 10**7, **fields}
-    return ReaderOrder(kind=kind, place=str(place), **values)
-
-
-async def pictures(what: ReaderOrder, count: int) -> list[Message]:
-    """The first pictures of a reader."""
-    found: list[Message] = []
-    async with reader_process(what) as reader:
-        while len(found) < count:
-            message = await reader.next(PATIENCE_S)
-            if message.said is Said.PICTURE:
-                found.append(message)
-    return found
-
-
-@dataclass
-class Watched:
-    """An edge that reads one camera."""
-
-    rig: EdgeRig
-    reader: camera_module.CameraReader
-
-    def metric(self, name: str, **labels: str) -> float:
-        value = self.rig.pipeline.metrics.registry.get_sample_value(name, {"camera": "door", **labels})
-        return value or 0.0
-
-    @property
-    def restarts(self) -> float:
-        return sum(
-            self.metric("splitcodec_edge_source_restarts_total", reason=why) for why in ("failed", "stalled")
-        )
-
-    async def until(self, name: str, at_least: float, **labels: str) -> None:
-        await until(lambda: self.metric(name, **labels) >= at_least, PATIENCE_S)
-
-
-@contextlib.asynccontextmanager
-async def watching(codec: Codec, folder: Path, source: str, **options: object) -> AsyncIterator[Watched]:
-    settings = {"source": (f"door={source}",), "source_fps": 20, **options}
-    async with (
-        edge_rig(codec, folder, **settings) as rig,
-        reading_sources(rig.pipeline, checked_sources(rig.pipeline.settings)) as readers,
-    ):
-        yield Watched(rig, readers[0])
 
 
 async def test_frames_of_a_video_file_reach_the_cloud_and_it_plays_again(
@@ -137,24 +56,6 @@ async def test_a_video_of_a_still_scene_is_left_out(codec: Codec, tmp_path: Path
     async with watching(codec, tmp_path, f"file:{video}", source_min_change=255) as edge:
         await edge.until("splitcodec_edge_source_frames_total", 3, outcome="unchanged")
         assert edge.metric("splitcodec_edge_source_frames_total", outcome="taken") == 1
-
-
-async def test_live_pictures_are_sent_on_after_a_failure(
-    codec: Codec, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(camera_module, "PAUSE_S", (0.01, 0.05))
-    real, failures = camera_module.CameraReader._send_newest, [asyncio.CancelledError(), RuntimeError("no")]
-
-    async def failing(self: camera_module.CameraReader) -> None:
-        if failures:
-            raise failures.pop()
-        await real(self)
-
-    monkeypatch.setattr(camera_module.CameraReader, "_send_newest", failing)
-    async with watching(codec, tmp_path, f"file:{video}") as edge:
-        await edge.rig.cloud.wait_for(frames=2)
-        counter = edge.rig.pipeline.metrics.background_failures
-        assert counter.labels("pictures")._value.get() == 2
 
 
 async def test_what_is_read_is_what_the_video_shows(video: Path) -> None:
@@ -225,59 +126,6 @@ async def test_newest_picture_wins_while_the_cloud_is_slow(codec: Codec, video: 
         assert times[camera_module.AT_ONCE] - times[0] > 0.3e9  # those between were passed over
 
 
-@pytest.fixture
-def fast_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(camera_module, "PAUSE_S", (0.01, 0.05))
-
-
-@pytest.mark.usefixtures("fast_restarts")
-async def test_a_killed_reader_is_started_again(codec: Codec, video: Path, tmp_path: Path) -> None:
-    async with watching(codec, tmp_path, f"file:{video}") as edge:
-        await edge.rig.cloud.wait_for(frames=1)
-        assert edge.reader.pid is not None
-        os.kill(edge.reader.pid, signal.SIGKILL)
-        await edge.until("splitcodec_edge_source_restarts_total", 1, reason="failed")
-        await edge.rig.cloud.wait_for(frames=len(edge.rig.cloud.frames) + 2)
-
-
-@pytest.mark.usefixtures("fast_restarts")
-async def test_a_hung_reader_is_killed_and_started_again(
-    codec: Codec, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with watching(codec, tmp_path, f"file:{video}", source_timeout_s=2.0) as edge:
-        await edge.rig.cloud.wait_for(frames=1)
-        hung = edge.reader.pid
-        assert hung is not None
-        os.kill(hung, signal.SIGSTOP)
-        await edge.until("splitcodec_edge_source_restarts_total", 1, reason="stalled")
-        await edge.rig.cloud.wait_for(frames=len(edge.rig.cloud.frames) + 2)
-        with pytest.raises(ProcessLookupError):
-            os.kill(hung, 0)
-
-
-async def test_readers_are_gone_when_the_edge_has_stopped(codec: Codec, video: Path, tmp_path: Path) -> None:
-    async with watching(codec, tmp_path, f"file:{video}") as edge:
-        await edge.rig.cloud.wait_for(frames=1)
-        pid = edge.reader.pid
-    assert pid is not None
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-def test_a_reader_dies_with_an_edge_that_was_killed(tmp_path: Path) -> None:
-    text = order("folder", tmp_path).model_dump_json().encode() + b"\n"
-    with subprocess.Popen(
-        [sys.executable, "-m", "edge.sources.reader"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as reader:
-        assert reader.stdin is not None
-        assert reader.stdout is not None
-        reader.stdin.write(text)
-        reader.stdin.flush()
-        assert Said(HEADER.unpack(reader.stdout.read(HEADER.size))[0]) is Said.ALIVE
-        reader.stdin.close()
-        assert reader.wait(PATIENCE_S) == 0
-
-
 @pytest.mark.parametrize(
     ("kind", "content", "why"),
     [
@@ -340,60 +188,3 @@ def test_flags_may_be_repeated_and_urls_may_hold_commas(monkeypatch: pytest.Monk
     assert "u:p@" not in repr(load_settings([]))
     with pytest.raises(SettingsError, match="more than max_cameras"):
         checked_sources(EdgeSettings(source=given, max_cameras=2))
-
-
-def _has_rtsp_server() -> bool:
-    if not SYSTEM_PYTHON.exists():
-        return False
-    probe = (
-        "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer, Gst;"
-        " Gst.init(None); raise SystemExit(not all(map(Gst.ElementFactory.find,"
-        " ('qtdemux', 'h264parse', 'rtph264pay'))))"
-    )
-    return subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
-
-
-@pytest.fixture
-def rtsp(video: Path) -> Iterator[int]:
-    if not _has_rtsp_server():
-        pytest.skip(
-            "no GStreamer RTSP server: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi "
-            "gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
-        )
-    script = Path(__file__).with_name("rtsp_server.py")
-    with subprocess.Popen(
-        [SYSTEM_PYTHON, script, video], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
-
-
-@pytest.mark.usefixtures("fast_restarts")
-async def test_an_rtsp_camera_is_read_and_read_again_after_it_broke(
-    codec: Codec, rtsp: int, tmp_path: Path
-) -> None:
-    with fault_proxy(f"127.0.0.1:{rtsp}") as link:
-        url = f"rtsp://user:secret@{link.address}/camera"
-        async with watching(codec, tmp_path, url, source_timeout_s=4.0) as edge:
-            await edge.rig.cloud.wait_for(frames=3)
-            link.cut()  # a camera that was unplugged
-            await edge.until("splitcodec_edge_source_restarts_total", 1, reason="failed")
-            await edge.rig.cloud.wait_for(frames=len(edge.rig.cloud.frames) + 3)
-            before = edge.restarts
-            link.set(stalled=True)  # a camera that hangs: the connection stays
-            await until(lambda: edge.restarts > before, PATIENCE_S)
-            link.heal()
-            await edge.rig.cloud.wait_for(frames=len(edge.rig.cloud.frames) + 3)
-
-
-async def test_no_password_of_a_camera_reaches_a_log_or_a_command_line(
-    codec: Codec, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("DEBUG")
-    async with watching(codec, tmp_path, "rtsp://user:hunter2@127.0.0.1:1/camera") as edge:
-        await edge.until("splitcodec_edge_source_restarts_total", 1, reason="failed")
-    assert "127.0.0.1:1" in caplog.text
-    assert "hunter2" not in caplog.text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tiny_pack
-from test_cloud_prompts import cloud_on, wire
+from cloud_prompt_rig import cloud_on, wire
 from typer.testing import CliRunner, Result
 
 from splitcodec.cli import app

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cloud_prompt_rig import Rig, cloud_on, coded, refused, wire
 from edge_prompt_rig import AWAY, PATIENCE_S, Edge, Packs, both, edge_on, upload, write_packs
 from edge_rig import JPEG_TYPE, picture
-from test_cloud_prompts import Rig, cloud_on, coded, refused, wire
 from waiting import until
 
 from cloud.live_prompts import LivePrompt

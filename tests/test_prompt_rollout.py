@@ -11,9 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 import uvicorn
+from cloud_access_rig import add_token, bearer, code_of, guarded
+from cloud_prompt_rig import Rig, cloud_on, refused, wire
 from edge_prompt_rig import AWAY, PATIENCE_S, Edge, Packs, both, edge_on, write_packs
-from test_cloud_access import add_token, bearer, code_of, guarded
-from test_cloud_prompts import Rig, cloud_on, refused, wire
 from typer.testing import CliRunner, Result
 from waiting import until
 

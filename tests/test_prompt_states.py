@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from cloud_prompt_rig import cloud_on, harmed, refused, wire
 from edge_prompt_rig import AWAY, PATIENCE_S, Edge, Packs, both, edge_on, upload, write_packs
 from prometheus_client import CollectorRegistry
-from test_cloud_prompts import cloud_on, harmed, refused, wire
 from waiting import until
 
 from splitcodec.packs.prompt_pack import cut_prompt_pack

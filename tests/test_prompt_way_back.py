@@ -7,8 +7,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cloud_prompt_rig import Rig, cloud_on, coded, refused, wire
 from edge_prompt_rig import AWAY, PATIENCE_S, Packs, both, edge_on, upload, write_packs
-from test_cloud_prompts import Rig, cloud_on, coded, refused, wire
 from waiting import until
 
 from cloud.draining import Draining

@@ -10,19 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from splitcodec.errors import TrainingError
 from splitcodec.models.sizes import SIZES
 from splitcodec.training import loop
-from splitcodec.training.checkpoint import (
-    TrainingProgress,
-    load_modules,
-    module_names,
-    save_checkpoint,
-    tensor_names,
-)
+from splitcodec.training.checkpoint import TrainingProgress
 from splitcodec.training.codec_run import per_point, rate_plan
 from splitcodec.training.loop import Run, Schedule, StepResult, Trainer
 from splitcodec.training.origin import Origin, origin_of
@@ -248,57 +242,6 @@ def test_a_recipe_field_added_later_changes_no_origin() -> None:
     later = Later(**{field.name: getattr(own, field.name) for field in fields(own)})
     assert origin(later) == origin()
     assert origin(replace(later, added_later=0.6)) != origin()
-
-
-@pytest.mark.parametrize("fault", ["absent", "damaged"])
-def test_weights_that_cannot_be_read_are_named(tmp_path: Path, fault: str) -> None:
-    path = tmp_path / "final.safetensors"
-    if fault == "damaged":
-        path.write_bytes(saved_pair(tmp_path)[0].read_bytes()[:-5])
-    for read in (module_names, tensor_names, lambda file: load_modules(file, {"net": nn.Linear(2, 3)})):
-        with pytest.raises(TrainingError, match=r"final\.safetensors is no checkpoint .*give the final\.saf"):
-            read(path)
-
-
-def saved_pair(folder: Path) -> tuple[Path, nn.Module]:
-    module = nn.Linear(2, 3)
-    path = folder / "file.safetensors"
-    save_checkpoint(path, {"net": module}, None, [], TrainingProgress(5, 1.5))
-    return path, module
-
-
-def test_checkpoint_gives_the_weights_back(tmp_path: Path) -> None:
-    path, module = saved_pair(tmp_path)
-    other = nn.Linear(2, 3)
-    load_modules(path, {"net": other})
-    assert other.weight.equal(module.weight)
-    assert other.bias.equal(module.bias)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file.safetensors"], "no partial file is left"
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ("missing", r"Missing key.*bias"),
-        ("extra", r"Unexpected key.*scale"),
-        ("misshaped", r"size mismatch for weight"),
-        ("other module", r"Missing key"),
-    ],
-)
-def test_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path, change: str, says: str) -> None:
-    path, module = saved_pair(tmp_path)
-    tensors = load_file(str(path))
-    if change == "missing":
-        del tensors["net/bias"]
-    elif change == "extra":
-        tensors["net/scale"] = torch.ones(1)
-    elif change == "misshaped":
-        tensors["net/weight"] = torch.ones(3, 4)
-    else:
-        tensors = {key.replace("net/", "other/"): value for key, value in tensors.items()}
-    save_file(tensors, str(path))
-    with pytest.raises(TrainingError, match=rf"(?s)file\.safetensors does not fit this recipe.*{says}"):
-        load_modules(path, {"net": module})
 
 
 def test_every_batch_holds_each_rate_point_lowest_first() -> None:
