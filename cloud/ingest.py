@@ -51,13 +51,14 @@ class IngestServicer(FeatureIngestServicer):
         metrics: CloudMetrics,
         devices: DeviceLimits,
         stopping: asyncio.Event,
-        stream_in_flight: int,
+        opened: StreamOpened,
     ) -> None:
+        """opened: what every stream begins with."""
         self._pipeline = pipeline
         self._metrics = metrics
         self._devices = devices
         self._stopping = stopping
-        self._stream_in_flight = stream_in_flight
+        self._opened = opened
 
     async def Infer(self, request: InferRequest, context: InferContext) -> InferResponse:
         """See ingest.proto."""
@@ -76,11 +77,11 @@ class IngestServicer(FeatureIngestServicer):
             await stack.enter_async_context(refusing(context, self._metrics))
             place = stack.enter_context(self._devices.stream())
             session = _StreamSession(
-                self._pipeline, self._metrics, self._devices, place, self._stream_in_flight
+                self._pipeline, self._metrics, self._devices, place, self._opened.max_in_flight
             )
             async with session.reading(requests, self._stopping):
                 await context.send_initial_metadata(((TIME_KEY, str(time.time_ns())),))
-                yield StreamResponse(opened=StreamOpened(max_in_flight=self._stream_in_flight))
+                yield StreamResponse(opened=self._opened)
                 async for response in session.responses():
                     yield response
                 if session.last_refusal is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloud.blame import answer_each
-from cloud.runner import PromptKey, ServedPrompt, TaskOutput
+from cloud.runner import Admission, PromptKey, ServedPrompt, TaskOutput
 from cloud.tails import TaskTail
 from splitcodec.codec import DecodedFeature, FeatureDecoder
 from splitcodec.errors import GraphFailed, InvalidManifest, InvalidPrompt, SplitcodecError
@@ -42,20 +42,24 @@ class LivePrompt:
         """Keep the prompt until the block ends. UnknownPrompt if it is retired."""
         return self.decoder.store.lease_digest(self.prompt.wire_digest)
 
-    def run(self, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
+    def run(self, frames: Sequence[Admission]) -> list[TaskOutput | SplitcodecError]:
         """Decode frames that lease this prompt, run the tail once for all, and postprocess each.
 
         A bad frame's answer is its own error: UndecodableFrame if the graphs fail on that frame alone,
         GraphFailed if they fail on any.
         """
-        return answer_each(self.answer, bitstreams, lambda _: self.probe())
+        return answer_each(self.answer, frames, lambda _: self.probe())
 
-    def answer(self, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
+    def answer(self, frames: Sequence[Admission]) -> list[TaskOutput | SplitcodecError]:
         """As `run`, but a graph that fails fails all that share it."""
-        decoded = self.decoder.decompress_batch(bitstreams, self.prompt)
+        bitstreams, states = [frame.bitstream for frame in frames], [frame.state for frame in frames]
+        decoded = self.decoder.decompress_batch(bitstreams, self.prompt, states)
         sound = [frame for frame in decoded if isinstance(frame, DecodedFeature)]
         outputs = iter(self.tail.answer(sound))
-        return [next(outputs) if isinstance(frame, DecodedFeature) else frame for frame in decoded]
+        return [
+            _with_state(next(outputs), frame) if isinstance(frame, DecodedFeature) else frame
+            for frame in decoded
+        ]
 
     def probe(self) -> None:
         """Decode and answer one frame of zeros. Raises what is wrong with the engine, if it is ill."""
@@ -79,6 +83,10 @@ class LivePrompt:
             published=self.source is None,
             leases=leases,
         )
+
+
+def _with_state(output: TaskOutput | SplitcodecError, frame: DecodedFeature) -> TaskOutput | SplitcodecError:
+    return replace(output, state=frame.state()) if isinstance(output, TaskOutput) else output
 
 
 def pack_prompt(

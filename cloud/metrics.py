@@ -78,6 +78,22 @@ class CloudMetrics(ServiceMetrics):
             "Damaged result databases moved aside since the start",
             registry=registry,
         )
+        self.state_bytes = Gauge(
+            "splitcodec_cloud_state_bytes",
+            "Bytes of the states in memory that frames of still cameras build on",
+            registry=registry,
+        )
+        self.states_made_again = Counter(
+            "splitcodec_cloud_states_made_again_total",
+            "States that were not in memory and were decoded anew from the bitstreams in the store",
+            registry=registry,
+        )
+        self.key_frames_needed = Counter(
+            "splitcodec_cloud_key_frames_needed_total",
+            "Frames refused because the state that they build on is not here",
+            ("reason",),
+            registry=registry,
+        )
         self.retired = Counter(
             "splitcodec_cloud_retired_total", "Results deleted by retention", registry=registry
         )

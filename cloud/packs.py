@@ -12,8 +12,8 @@ from threading import Lock
 
 from cloud.live_prompts import LivePrompt, pack_prompt, published_prompt
 from cloud.runner import Admission, PromptKey, ServedPrompt, not_served
-from splitcodec.bitstream import parse
-from splitcodec.codec import FeatureDecoder
+from splitcodec.codec import FeatureDecoder, LatentState
+from splitcodec.codec.decoding import header_of
 from splitcodec.errors import PromptNotFound, PromptStateError
 from splitcodec.packs import Pack
 from splitcodec.packs.prompt_pack import PromptPack, cut_prompt_pack
@@ -51,17 +51,23 @@ class PackRunner:
         ]
         return tuple(sorted(served, key=lambda prompt: (prompt.task, prompt.prompt_digest)))
 
+    @property
+    def holds(self) -> bool:
+        """See FrameRunner."""
+        return any(decoder.pack.holds for decoder in self._decoders.values())
+
     @contextmanager
-    def admit(self, bitstream: bytes) -> Iterator[Admission]:
+    def admit(self, bitstream: bytes, state: LatentState | None = None) -> Iterator[Admission]:
         """The frame's task; frames of one prompt and one network size may share a batch.
 
-        The frame keeps its prompt until the block ends. Raises BitstreamError, PackMismatch or UnknownPrompt.
+        The frame keeps its prompt until the block ends. Raises BitstreamError, PackMismatch, UnknownPrompt or
+        StateMismatch.
         """
-        header = parse(bitstream).header
+        header = header_of(bitstream, state)
         live = self._named((header.codec_digest, header.prompt_digest))
         with live.lease():
             group = (live, header.network_height, header.network_width)
-            yield Admission(bitstream, live.task, group, live.run, header.prompt_digest)
+            yield Admission(bitstream, live.task, group, live.run, header.prompt_digest, state)
 
     def codecs(self) -> Mapping[str, CodecSection]:
         """See PromptHost."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cloud.batching import Batched, Batcher
+from cloud.chain_rows import ChainLink
+from cloud.chains import Chains
 from cloud.messages import IncomingFrame, task_result
 from cloud.metrics import CloudMetrics
 from cloud.result_log import ResultLog
 from cloud.runner import Admission, FrameRunner, TaskOutput
 from cloud.store import Committed, Outcome, conflict
+from cloud.turns import Turns
+from splitcodec.codec import LatentState
 from splitcodec.errors import (
     DeadlineExceeded,
     GraphFailed,
@@ -29,11 +32,15 @@ from splitcodec.wire.v1.results_pb2 import TaskResult
 
 @dataclass(frozen=True)
 class Answer:
-    """A frame and its result; `stored` is set when the store held the result before the frame came."""
+    """A frame and its result; `stored` is set when the store held the result before the frame came.
+
+    link: what is to be kept of the frame, for those that build on it.
+    """
 
     frame: IncomingFrame
     result: TaskResult
     stored: bool
+    link: ChainLink | None = None
 
 
 class Pipeline:
@@ -44,6 +51,7 @@ class Pipeline:
         runner: FrameRunner,
         batcher: Batcher[Admission, TaskOutput],
         results: ResultLog,
+        chains: Chains,
         metrics: CloudMetrics,
         tracing: Tracing,
         seen: Callable[[bytes, SplitcodecError | None], None] = lambda *_: None,
@@ -55,7 +63,8 @@ class Pipeline:
         self._results = results
         self._metrics = metrics
         self._tracing = tracing
-        self._turns: dict[tuple[str, str], _Turn] = {}
+        self._chains = chains
+        self._commits = Turns()
 
     async def infer(self, frame: IncomingFrame, timeout_s: float | None) -> Committed:
         """Answer and commit one frame within timeout_s seconds (None: no limit).
@@ -73,19 +82,29 @@ class Pipeline:
     async def answer(self, frame: IncomingFrame, *, wait_for_place: bool) -> Answer:
         """The result of a frame: the stored one if there is one, else a new one, not yet committed.
 
+        Frames of one camera are decoded as if one after the other, in the order in which this was called.
         ResultRetired, without any graph run, if there was one and it was deleted since.
         """
-        stored = await self._results.look_up(frame.key)
-        if stored is not None:
-            if stored.capture_time_unix_nanos != frame.capture_time:
-                raise conflict(frame.key, stored, frame.capture_time)
-            return Answer(frame, stored, stored=True)
-        done = await self._run(frame.task, frame.bitstream, wait_for_place=wait_for_place)
-        return Answer(frame, self._result_of(frame, done), stored=False)
+        with self._chains.take((frame.key.device, frame.key.camera)) as turn:
+            stored = await self._results.look_up(frame.key)
+            if stored is not None:
+                if stored.capture_time_unix_nanos != frame.capture_time:
+                    raise conflict(frame.key, stored, frame.capture_time)
+                return Answer(frame, stored, stored=True)
+            waited_s = 0.0
+
+            async def run(bitstream: bytes, state: LatentState | None) -> TaskOutput:
+                nonlocal waited_s
+                done = await self._run(frame.task, bitstream, state, wait_for_place=wait_for_place)
+                waited_s = done.queue_seconds
+                return done.output
+
+            output, link = await self._chains.answer(frame, turn, run)
+            return Answer(frame, self._result_of(frame, output, waited_s), stored=False, link=link)
 
     async def answer_once(self, task: str, bitstream: bytes, timeout_s: float | None) -> TaskOutput:
         """Answer a bitstream that is no camera's frame; nothing is kept. Errors as for `infer`."""
-        work = self._run(task, bitstream, wait_for_place=False)
+        work = self._run(task, bitstream, None, wait_for_place=False)
         try:
             done = await asyncio.wait_for(work, timeout_s)
         except asyncio.TimeoutError:
@@ -100,7 +119,11 @@ class Pipeline:
         """Commit answers in order, in one transaction; why one is not kept takes its place."""
         started = time.perf_counter()
         fresh = [answer for answer in answers if not answer.stored]
-        outcomes = iter(await self._results.commit([answer.result for answer in fresh]) if fresh else [])
+        outcomes = iter(
+            await self._results.commit([answer.result for answer in fresh], [answer.link for answer in fresh])
+            if fresh
+            else []
+        )
         committed = [
             Committed(answer.result, repeated=True) if answer.stored else next(outcomes) for answer in answers
         ]
@@ -110,7 +133,7 @@ class Pipeline:
         return committed
 
     async def _infer_in_turn(self, frame: IncomingFrame) -> Committed:
-        async with self._turn(frame.key.device, frame.key.camera) as turn:
+        with self._commits.take((frame.key.device, frame.key.camera)) as turn:
             answer = await self.answer(frame, wait_for_place=False)
             await turn.wait()
             (outcome,) = await self.commit([answer])
@@ -118,8 +141,10 @@ class Pipeline:
             raise outcome
         return outcome
 
-    async def _run(self, task: str, bitstream: bytes, *, wait_for_place: bool) -> Batched[TaskOutput]:
-        with self._runner.admit(bitstream) as frame:
+    async def _run(
+        self, task: str, bitstream: bytes, state: LatentState | None, *, wait_for_place: bool
+    ) -> Batched[TaskOutput]:
+        with self._runner.admit(bitstream, state) as frame:
             self._check_task(task, frame.task)
             with self._metrics.pending.track_inprogress():
                 try:
@@ -141,9 +166,9 @@ class Pipeline:
             "encode it with the prompt of the task"
         )
 
-    def _result_of(self, frame: IncomingFrame, done: Batched[TaskOutput]) -> TaskResult:
-        result = task_result(frame, done.output, time.time_ns())
-        result.stage_seconds["queue"] = done.queue_seconds
+    def _result_of(self, frame: IncomingFrame, output: TaskOutput, waited_s: float) -> TaskResult:
+        result = task_result(frame, output, time.time_ns())
+        result.stage_seconds["queue"] = waited_s
         self._metrics.observe_stages(result.stage_seconds)
         return result
 
@@ -172,40 +197,3 @@ class Pipeline:
             **stages,
         }
         self._tracing.child("answer", frame.parent, frame.received_time, time.time_ns(), attributes)
-
-    @asynccontextmanager
-    async def _turn(self, device: str, camera: str) -> AsyncIterator[_Turn]:
-        """A place in the camera's queue for commits, given up when the block ends."""
-        lane = (device, camera)
-        before = self._turns.get(lane)
-        turn = _Turn(before.over if before else None)
-        self._turns[lane] = turn
-        turn.over.add_done_callback(lambda _: self._forget(lane, turn))
-        try:
-            yield turn
-        finally:
-            turn.end()
-
-    def _forget(self, lane: tuple[str, str], turn: _Turn) -> None:
-        if self._turns.get(lane) is turn:
-            del self._turns[lane]
-
-
-class _Turn:
-    """One place in a queue: over once its holder is done and every place before it is over."""
-
-    def __init__(self, before: asyncio.Future[None] | None) -> None:
-        self._before = before
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def wait(self) -> None:
-        """Until every place before this one is over."""
-        if self._before is not None:
-            await asyncio.shield(self._before)
-
-    def end(self) -> None:
-        """The holder is done, whether or not its turn came."""
-        if self._before is None or self._before.done():
-            self.over.set_result(None)
-        else:
-            self._before.add_done_callback(lambda _: self.over.set_result(None))

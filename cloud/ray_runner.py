@@ -22,7 +22,8 @@ from ray.serve.exceptions import RayServeException
 
 from cloud.ray_app import APP_NAME, AppOptions, Route, build_app, route_key
 from cloud.runner import Admission, PromptKey, ServedPrompt, TaskOutput, not_served
-from splitcodec.bitstream import parse
+from splitcodec.codec import LatentState
+from splitcodec.codec.decoding import header_of
 from splitcodec.errors import (
     PackMismatch,
     RuntimeUnavailable,
@@ -84,26 +85,31 @@ class RayRunner:
         served = [lane.served for lane in self._lanes.values()]
         return tuple(sorted(served, key=lambda prompt: (prompt.task, prompt.prompt_digest)))
 
+    @property
+    def holds(self) -> bool:
+        """False: replicas keep no states, so edges send key frames alone."""
+        return False
+
     @contextmanager
-    def admit(self, bitstream: bytes) -> Iterator[Admission]:
-        """The frame's task. Raises BitstreamError, PackMismatch or UnknownPrompt.
+    def admit(self, bitstream: bytes, state: LatentState | None = None) -> Iterator[Admission]:
+        """The frame's task. Raises BitstreamError, PackMismatch, UnknownPrompt or StateMismatch.
 
         Prompts here stay as long as the application, so none is leased.
         """
-        header = parse(bitstream).header
+        header = header_of(bitstream, None)
         key = (header.codec_digest, header.prompt_digest)
         lane = self._lanes.get(key)
         if lane is None:
             raise not_served(key, {one: other.served.task for one, other in self._lanes.items()})
         yield Admission(bitstream, lane.served.task, key, partial(self._run, lane))
 
-    def _run(self, lane: _Lane, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
+    def _run(self, lane: _Lane, frames: Sequence[Admission]) -> list[TaskOutput | SplitcodecError]:
         """Have the cluster answer frames of one lane; a bad frame's answer is its own error.
 
         Raises WorkersUnavailable when the cluster gave no answer within the patience.
         """
         started = time.monotonic()
-        sent = [(bitstream, lane.send(bitstream)) for bitstream in bitstreams]
+        sent = [(frame.bitstream, lane.send(frame.bitstream)) for frame in frames]
         return [self._wait(lane, bitstream, response, started) for bitstream, response in sent]
 
     def _wait(

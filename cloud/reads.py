@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cloud import chain_rows
 from cloud.messages import FrameKey
 from cloud.retention import highest_retired
 from splitcodec.errors import CursorOutOfRange, ResultRetired, StoreUnavailable
@@ -98,6 +99,11 @@ class ResultReader:
             (kept,) = connection.execute(query, (device, camera)).fetchone()
             deleted = highest_retired(connection, device, camera)
         return deleted if kept is None else max(int(kept), deleted)
+
+    def chain_to(self, lane: tuple[str, str], state: bytes, below: int) -> list[bytes]:
+        """See chain_rows.chain_to."""
+        with self._snapshot() as connection:
+            return chain_rows.chain_to(connection, lane, state, below)
 
     def newest(self) -> int:
         """The cursor of the result committed last, deleted ones included; 0 if there never was one."""

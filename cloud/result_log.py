@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from cloud.chain_rows import ChainLink
 from cloud.messages import FrameKey
 from cloud.metrics import CloudMetrics
 from cloud.reads import Filter, Page
@@ -32,6 +33,7 @@ STOP_PATIENCE_S: Final = 10.0  # for a disk to take what is queued when the serv
 Outcomes = list[Outcome]
 Lane = tuple[str, str]
 """Device and camera."""
+_New = tuple[TaskResult, "ChainLink | None"]
 
 
 class ResultLog:
@@ -43,7 +45,7 @@ class ResultLog:
         self._readers = ReadThreads(store, READ_THREADS, "results-read")
         self._look_ups = ReadThreads(store, 1, "results-look-up")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="results-write")
-        self._queued: list[tuple[list[TaskResult], asyncio.Future[Outcomes]]] = []
+        self._queued: list[tuple[list[_New], asyncio.Future[Outcomes]]] = []
         self._flush: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._highest_seqs = HighestSeqs()
@@ -97,11 +99,17 @@ class ResultLog:
         """See ResultStore.oldest_position."""
         return await self._readers.run(lambda: self._store.oldest_position(chosen))
 
-    async def commit(self, results: Sequence[TaskResult]) -> Outcomes:
-        """Commit in order; returns once it is on disk. Calls that wait at the same time share one
-        transaction."""
+    async def chain_to(self, lane: Lane, state: bytes, below: int) -> list[bytes]:
+        """See chain_rows.chain_to."""
+        return await self._look_ups.run(lambda: self._store.chain_to(lane, state, below))
+
+    async def commit(
+        self, results: Sequence[TaskResult], links: Sequence[ChainLink | None] | None = None
+    ) -> Outcomes:
+        """Commit in order, see ResultStore.put; returns once it is on disk. Calls that wait at the same time
+        share one transaction."""
         outcomes: asyncio.Future[Outcomes] = asyncio.get_running_loop().create_future()
-        self._queued.append((list(results), outcomes))
+        self._queued.append((list(zip(results, links or [None] * len(results), strict=True)), outcomes))
         if self._flush is None:
             self._flush = asyncio.create_task(self._flush_queued())
         return await outcomes
@@ -170,10 +178,10 @@ class ResultLog:
         finally:
             self._flush = None
 
-    async def _flush_group(self, group: list[tuple[list[TaskResult], asyncio.Future[Outcomes]]]) -> None:
-        results = [result for part, _ in group for result in part]
+    async def _flush_group(self, group: list[tuple[list[_New], asyncio.Future[Outcomes]]]) -> None:
+        results, links = zip(*(new for part, _ in group for new in part), strict=True)
         try:
-            outcomes = await self._write(lambda: self._store.put(results))
+            outcomes = await self._write(lambda: self._store.put(results, links))
         except BaseException as error:  # whatever it is, every caller is told and the next group goes
             for _, answer in group:
                 if not answer.done():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from splitcodec.bitstream import Header
+from splitcodec.codec import LatentState
 from splitcodec.errors import PackMismatch, SplitcodecError, UnknownPrompt
 from splitcodec.packs.prompt_pack import PromptPack
 from splitcodec.packs.schema import CodecSection
@@ -41,28 +42,33 @@ class ServedPrompt:
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """The answer for one frame; `stage_seconds` are this frame's share of each stage."""
+    """The answer for one frame; `stage_seconds` are this frame's share of each stage.
+
+    state: what the camera's next frame may build on; None if nothing can.
+    """
 
     task: str
     header: Header
     answer: TaskAnswer
     stage_seconds: Mapping[str, float]
+    state: LatentState | None = None
 
 
 @dataclass(frozen=True)
 class Admission:
     """A frame that can be decoded here, for `task`.
 
-    Bitstreams of admissions with the same `group` may share one call of `run`. It blocks, and gives an output
-    or its own error for each, in order; it raises only for faults that are not one frame's. prompt_digest:
-    the 8 bytes of its prompt.
+    Admissions with the same `group` may share one call of `run`. It blocks, and gives an output or its own
+    error for each, in order; it raises only for faults that are not one frame's. prompt_digest: the 8 bytes
+    of its prompt; state: what it builds on.
     """
 
     bitstream: bytes
     task: str
     group: Hashable
-    run: Callable[[Sequence[bytes]], list[TaskOutput | SplitcodecError]]
+    run: Callable[[Sequence[Admission]], list[TaskOutput | SplitcodecError]]
     prompt_digest: bytes = b""
+    state: LatentState | None = None
 
 
 class FrameRunner(Protocol):
@@ -72,10 +78,16 @@ class FrameRunner(Protocol):
         """Every prompt served now, sorted by task."""
         ...
 
-    def admit(self, bitstream: bytes) -> AbstractContextManager[Admission]:
+    @property
+    def holds(self) -> bool:
+        """Whether frames that hold cells can be decoded here."""
+        ...
+
+    def admit(self, bitstream: bytes, state: LatentState | None = None) -> AbstractContextManager[Admission]:
         """Cheap check before queueing. The frame keeps its prompt until the block ends, retired or not.
 
-        Raises BitstreamError, PackMismatch or UnknownPrompt.
+        state: what it builds on if it holds cells. Raises BitstreamError, PackMismatch, UnknownPrompt, or
+        StateMismatch for a frame that holds cells without its state.
         """
         ...
 
@@ -111,7 +123,7 @@ class PromptHost(Protocol):
 
 def run_together(frames: Sequence[Admission]) -> list[TaskOutput | SplitcodecError]:
     """Answer admitted frames of one group; see Admission."""
-    return frames[0].run([frame.bitstream for frame in frames])
+    return frames[0].run(frames)
 
 
 def not_served(key: PromptKey, tasks: Mapping[PromptKey, str]) -> PackMismatch | UnknownPrompt:

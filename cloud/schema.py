@@ -56,7 +56,23 @@ PRAGMA user_version = 3;
 COMMIT;
 """
 
-_STEPS: Final = (_TO_VERSION_1, _TO_VERSION_2, _TO_VERSION_3)
+# See cloud.chain_rows.
+_TO_VERSION_4: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE chains (
+    device TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    state BLOB NOT NULL,        -- name of the state that decoding it leaves
+    bitstream BLOB NOT NULL,
+    PRIMARY KEY (device, camera, seq)
+);
+CREATE INDEX chains_by_state ON chains (device, camera, state);
+PRAGMA user_version = 4;
+COMMIT;
+"""
+
+_STEPS: Final = (_TO_VERSION_1, _TO_VERSION_2, _TO_VERSION_3, _TO_VERSION_4)
 SCHEMA_VERSION: Final = len(_STEPS)
 
 

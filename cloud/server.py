@@ -18,6 +18,7 @@ from cloud.access import AccessInterceptor
 from cloud.batching import Batcher, BatchLimits
 from cloud.calls import CallLimit
 from cloud.catalogue import PromptCatalogue
+from cloud.chains import Chains
 from cloud.devices import DeviceLimits
 from cloud.draining import Draining
 from cloud.giving_up import GivingUp
@@ -45,6 +46,7 @@ from splitcodec.tokens import TokenBook
 from splitcodec.tracing import Tracing
 from splitcodec.wire.options import server_options
 from splitcodec.wire.v1 import ingest_pb2, open_inference_pb2, prompts_pb2, results_pb2
+from splitcodec.wire.v1.ingest_pb2 import StreamOpened
 from splitcodec.wire.v1.ingest_pb2_grpc import add_FeatureIngestServicer_to_server
 from splitcodec.wire.v1.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from splitcodec.wire.v1.prompts_pb2_grpc import add_PromptsServicer_to_server
@@ -202,11 +204,18 @@ class CloudServer:
         )
         first_frames = FirstFrames(self._catalogue.probation, GivingUp(self._catalogue, self._metrics))
         pipeline = Pipeline(
-            self._runner, self._batcher, self._results, self._metrics, self._tracing, first_frames.seen
+            self._runner,
+            self._batcher,
+            self._results,
+            Chains(self._results, self._metrics, self._settings.state_bytes),
+            self._metrics,
+            self._tracing,
+            first_frames.seen,
         )
         devices = _device_limits(self._settings)
         in_flight = self._settings.stream_in_flight
-        ingest = IngestServicer(pipeline, self._metrics, devices, self._stopping, in_flight)
+        opened = StreamOpened(max_in_flight=in_flight, held_frames=self._runner.holds)
+        ingest = IngestServicer(pipeline, self._metrics, devices, self._stopping, opened)
         add_FeatureIngestServicer_to_server(ingest, server)  # type: ignore[no-untyped-call]
         results = ResultsServicer(self._results, self._metrics)
         add_ResultsServicer_to_server(results, server)  # type: ignore[no-untyped-call]

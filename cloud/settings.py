@@ -98,6 +98,11 @@ class CloudSettings(ServiceSettings):
         description="results older than this are deleted",
     )
     retention_bytes: int = Field(2**30, ge=2**16, description="bytes of results kept; the oldest go first")
+    state_bytes: int = Field(
+        256 * 2**20,
+        ge=2**20,
+        description="memory for what frames of still cameras build on; a state is made again where it went",
+    )
     retention_interval_s: float = Field(
         60.0,
         gt=0,

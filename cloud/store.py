@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO, TypeAlias
 
+from cloud import chain_rows
+from cloud.chain_rows import ChainLink
 from cloud.messages import FrameKey
 from cloud.reads import MAX_PAGE_BYTES, ResultReader, check_retired, find
 from cloud.recovery import save
@@ -119,14 +121,19 @@ class ResultStore(ResultReader):
         super().close()
         self._lock.close()
 
-    def put(self, results: Sequence[TaskResult]) -> list[Outcome]:
+    def put(
+        self, results: Sequence[TaskResult], links: Sequence[ChainLink | None] | None = None
+    ) -> list[Outcome]:
         """Commit all in one transaction, in order. A key that is there already keeps its first result.
+
+        links: for each result what is kept of its frame for those that build on it; None: nothing.
 
         In place of a result that is not kept: FrameConflict where the key belongs to a frame of another
         capture time, ResultRetired where it was deleted, ResultTooLarge above MAX_RESULT_BYTES.
         """
         with self._writing(), _transaction(self._writer):
-            outcomes = [self._put_one(result) for result in results]
+            kept = links or [None] * len(results)
+            outcomes = [self._put_one(result, link) for result, link in zip(results, kept, strict=True)]
         self._count += sum(isinstance(one, Committed) and not one.repeated for one in outcomes)
         return outcomes
 
@@ -151,11 +158,14 @@ class ResultStore(ResultReader):
                 self._writer.execute("PRAGMA incremental_vacuum").fetchall()
         return gone
 
-    def _put_one(self, result: TaskResult) -> Outcome:
+    def _put_one(self, result: TaskResult, link: ChainLink | None) -> Outcome:
         key = FrameKey(result.key.device, result.key.camera, result.key.seq)
         existing = find(self._writer, key)
         if existing is None:
-            return self._insert(key, result)
+            outcome = self._insert(key, result)
+            if link is not None and isinstance(outcome, Committed):
+                chain_rows.append(self._writer, key, link)
+            return outcome
         if existing.capture_time_unix_nanos != result.capture_time_unix_nanos:
             return conflict(key, existing, result.capture_time_unix_nanos)
         return Committed(existing, repeated=True)

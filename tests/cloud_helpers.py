@@ -15,6 +15,7 @@ from cloud.runner import Admission, FrameRunner, ServedPrompt, TaskOutput, run_t
 from cloud.server import CloudServer
 from cloud.settings import CloudSettings
 from splitcodec.bitstream import Bitstream, Header, parse, serialize
+from splitcodec.codec import LatentState
 from splitcodec.errors import GraphFailed, SigmaIndexMismatch, SplitcodecError, UnknownPrompt
 from splitcodec.tasks import Box, Detection, Detections
 from splitcodec.wire.options import client_options
@@ -47,15 +48,20 @@ class PlainRunner:
         """One prompt, for task detect."""
         return (ServedPrompt("detect", "plain", CODEC, PROMPT, 4, 416, 416, ("cat", "dog"), "yolox"),)
 
+    holds = False
+
     @contextmanager
-    def admit(self, bitstream: bytes) -> Iterator[Admission]:
+    def admit(self, bitstream: bytes, state: LatentState | None = None) -> Iterator[Admission]:
         """Frames of one network size share a group."""
         header = parse(bitstream).header
         if header.prompt_digest != PROMPT:
             raise UnknownPrompt(
                 f"prompt {header.prompt_digest.hex()} is not here; publish it here or re-encode"
             )
-        yield Admission(bitstream, "detect", header.network_height, self.run)
+        yield Admission(bitstream, "detect", header.network_height, self._run_admitted)
+
+    def _run_admitted(self, frames: Sequence[Admission]) -> list[TaskOutput | SplitcodecError]:
+        return self.run([frame.bitstream for frame in frames])
 
     def run(self, bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
         """One answer per frame."""

@@ -17,7 +17,7 @@ from waiting import until
 
 from cloud.packs import PackRunner
 from cloud.runner import Admission, TaskOutput, run_together
-from splitcodec.codec import FeatureEncoder
+from splitcodec.codec import FeatureEncoder, LatentState
 from splitcodec.errors import SplitcodecError, UnknownPrompt
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.prompt_pack import PromptPack, cut_prompt_pack, load_prompt_pack
@@ -37,15 +37,15 @@ class GatedRunner(PackRunner):
         self.failure: Exception | None = None
 
     @contextmanager
-    def admit(self, bitstream: bytes) -> Iterator[Admission]:
-        with super().admit(bitstream) as admission:
+    def admit(self, bitstream: bytes, state: LatentState | None = None) -> Iterator[Admission]:
+        with super().admit(bitstream, state) as admission:
 
-            def run(bitstreams: Sequence[bytes]) -> list[TaskOutput | SplitcodecError]:
+            def run(frames: Sequence[Admission]) -> list[TaskOutput | SplitcodecError]:
                 self.started.set()
                 assert self.gate.wait(PATIENCE_S)
                 if self.failure is not None:
                     raise self.failure
-                return admission.run(bitstreams)
+                return admission.run(frames)
 
             yield replace(admission, run=run)
 

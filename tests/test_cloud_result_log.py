@@ -24,11 +24,11 @@ class _Panic(BaseException):
 class _FailsOnce(ResultStore):
     failure: BaseException | None
 
-    def put(self, results):
+    def put(self, results, links=None):
         failure, self.failure = self.failure, None
         if failure is not None:
             raise failure
-        return super().put(results)
+        return super().put(results, links)
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("disk"), MemoryError(), _Panic("panic")], ids=repr)

@@ -65,7 +65,7 @@ def test_a_migrated_file_and_a_new_one_are_alike(old: Path) -> None:
         ResultStore(folder).close()
     assert _objects(old / DATABASE_FILE) == _objects(new / DATABASE_FILE)
     connection = sqlite3.connect(old / DATABASE_FILE)
-    assert version_of(connection) == SCHEMA_VERSION == 3
+    assert version_of(connection) == SCHEMA_VERSION == 4
     connection.close()
 
 

@@ -28,6 +28,7 @@ from edge.cloud_link import CloudLink, read_token
 from edge.codec import Codec
 from edge.settings import EdgeSettings
 from splitcodec.bitstream import Bitstream, parse
+from splitcodec.codec import LatentState
 from splitcodec.errors import SettingsError
 from splitcodec.launch import start_service
 from splitcodec.packs.sign import sign_pack
@@ -44,8 +45,8 @@ class AnyPrompt(PlainRunner):
     """Sees a cat in every frame, whatever prompt it was made with."""
 
     @contextmanager
-    def admit(self, bitstream: bytes) -> Iterator[Admission]:
-        yield Admission(bitstream, "detect", 0, self.run)
+    def admit(self, bitstream: bytes, state: LatentState | None = None) -> Iterator[Admission]:
+        yield Admission(bitstream, "detect", 0, self._run_admitted)
 
     def _one(self, bitstream: Bitstream) -> TaskOutput:
         cat = Detection("cat", 1, 0.5, Box(1.0, 2.0, 3.0, 4.0))

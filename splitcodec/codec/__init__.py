@@ -7,11 +7,12 @@ Cy latent, Cz hyper-latent and Ch feature channels, from the pack's manifest.
 from splitcodec.codec.decoder import CLOUD_STAGES, FeatureDecoder
 from splitcodec.codec.decoding import DecodedFeature
 from splitcodec.codec.encoder import EDGE_STAGES, Again, EncodedFrame, FeatureEncoder
-from splitcodec.codec.held import LatentState
+from splitcodec.codec.held import MAX_CHAIN_FRAMES, LatentState
 
 __all__ = [
     "CLOUD_STAGES",
     "EDGE_STAGES",
+    "MAX_CHAIN_FRAMES",
     "Again",
     "DecodedFeature",
     "EncodedFrame",

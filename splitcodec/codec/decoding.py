@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from splitcodec.bitstream import Header
+from splitcodec.bitstream import Header, parse
 from splitcodec.codec.clock import Stopwatch
 from splitcodec.codec.held import CELL, LatentState, as_input, first_state, held_positions
 from splitcodec.entropy import decode_hyper, decode_mask
 from splitcodec.errors import CorruptBitstream, StateMismatch
-from splitcodec.held_bitstream import parse_held
+from splitcodec.held_bitstream import HeldBitstream, is_held, parse_held
 from splitcodec.packs.schema import HOLD_INPUTS
 from splitcodec.prompts import Prompt, RateInputs
 
@@ -80,11 +80,7 @@ def begin_held(data: bytes, state: LatentState | None, clock: Stopwatch) -> Deco
     state: of the frame before, None if there is none. StateMismatch, CorruptBitstream.
     """
     frame = parse_held(data)
-    if state is None or state.wire_name != frame.state:
-        have = "none" if state is None else state.wire_name.hex()
-        raise StateMismatch(
-            f"the frame builds on state {frame.state.hex()}, this side has {have}; send a key frame"
-        )
+    state = _check_state(frame, state)
     at = state.prompt.rate_inputs(state.header.rate_fixed)
     held = decode_mask(frame.mask, state.held)
     coded = ~held_positions(held)
@@ -94,6 +90,23 @@ def begin_held(data: bytes, state: LatentState | None, clock: Stopwatch) -> Deco
     if shape[1]:
         z[:, coded] = decode_hyper(frame.z, shape, at.z_counts)[:, :, 0]
     return DecodingFrame(state.header, state.prompt, at, clock, z, frame.y, frame.sigma_check, state, held)
+
+
+def header_of(data: bytes, state: LatentState | None) -> Header:
+    """A frame's header: its own, or that of its chain's key frame. BitstreamError; StateMismatch: it holds
+    cells, and `state` is not the one that it builds on."""
+    if not is_held(data):
+        return parse(data).header
+    return _check_state(parse_held(data), state).header
+
+
+def _check_state(frame: HeldBitstream, state: LatentState | None) -> LatentState:
+    if state is None or state.wire_name != frame.state:
+        have = "none" if state is None else state.wire_name.hex()
+        raise StateMismatch(
+            f"the frame builds on state {frame.state.hex()}, this side has {have}; send a key frame"
+        )
+    return state
 
 
 def check_empty(data: bytes, symbols: int, name: str) -> None:

@@ -27,6 +27,8 @@ Cells = NDArray[np.bool_]
 CELL: Final = 2  # latent positions on a side
 HYPER_CELLS: Final = 2  # cells on a side of a z position
 _NUMBERS: Final = struct.Struct("<HHHHH")
+MAX_CHAIN_FRAMES: Final = 1000
+"""Key frame included: whoever lost a state decodes the chain anew."""
 WORTH_OF_A_BIT: Final = 0.01
 """Squared error of the latent, without gain, that a saved bit is worth."""
 

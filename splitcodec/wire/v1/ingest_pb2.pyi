@@ -44,10 +44,12 @@ class StreamRequest(_message.Message):
     def __init__(self, frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
 
 class StreamOpened(_message.Message):
-    __slots__ = ("max_in_flight",)
+    __slots__ = ("max_in_flight", "held_frames")
     MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    HELD_FRAMES_FIELD_NUMBER: _ClassVar[int]
     max_in_flight: int
-    def __init__(self, max_in_flight: _Optional[int] = ...) -> None: ...
+    held_frames: bool
+    def __init__(self, max_in_flight: _Optional[int] = ..., held_frames: _Optional[bool] = ...) -> None: ...
 
 class Rejection(_message.Message):
     __slots__ = ("key", "code", "error", "message", "settled")

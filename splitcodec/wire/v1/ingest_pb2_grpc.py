@@ -51,14 +51,16 @@ class FeatureIngestServicer:
 
     def Infer(self, request, context):
         """One frame in, its committed result out. A frame that was sent before is answered from the store.
-        The call's deadline is honoured: late work is dropped.
+        The call's deadline is honoured: late work is dropped. A refusal whose trailing metadata `splitcodec-settled` is
+        "true" would meet the same bytes for ever: do not send them again. Without it, send them again after a pause.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Stream(self, request_iterator, context):
-        """One stream per edge. The server first sends `opened`; from then on the edge may have at most
+        """One stream per edge. The server's initial metadata `splitcodec-time` has its clock in unix nanoseconds, for
+        whoever wants to know how far the two are apart. It first sends `opened`; from then on the edge may have at most
         `opened.max_in_flight` frames neither acked nor rejected; the server stops reading beyond that.
         Frames are committed in the order they were sent, so send each camera in rising seq.
 
