@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = [
     path
     for path in sorted((ROOT / "docs" / "results").glob("*.json"))
-    if '"command": "splitcodec eval ' in path.read_text(encoding="utf-8")
+    if '"command": "splitcodec eval --pack' in path.read_text(encoding="utf-8")
 ]
 LATENCY_REPORT = "results/latency.json"
 METRICS = {"detect": ("map", "mAP"), "segment": ("miou", "mIoU"), "classify": ("top1", "top-1")}
