@@ -94,6 +94,11 @@ class CloudMetrics(ServiceMetrics):
             ("reason",),
             registry=registry,
         )
+        self.lost = Gauge(
+            "splitcodec_cloud_store_lost_results",
+            "Results that could not be saved from damaged databases since the start",
+            registry=registry,
+        )
         self.retired = Counter(
             "splitcodec_cloud_retired_total", "Results deleted by retention", registry=registry
         )

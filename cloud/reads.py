@@ -16,6 +16,8 @@ from typing import Final
 from cloud import chain_rows
 from cloud.messages import FrameKey
 from cloud.retention import highest_retired
+from cloud.row_checks import CRC, parse_row
+from splitcodec.damaged import lenient
 from splitcodec.errors import CursorOutOfRange, ResultRetired, StoreUnavailable
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
@@ -73,6 +75,11 @@ class ResultReader:
         self._connections: list[sqlite3.Connection] = []
         self._connections_lock = threading.Lock()
         self._life = 0  # counts the files; a thread's connection is to one of them
+
+    @property
+    def life(self) -> int:
+        """Counts the files that were opened; a damaged one is replaced."""
+        return self._life
 
     def close(self) -> None:
         """Close every connection."""
@@ -189,6 +196,7 @@ class ResultReader:
         connection = sqlite3.connect(
             self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
+        connection.text_factory = lenient
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         with self._connections_lock:
@@ -208,10 +216,10 @@ class ResultReader:
 def find(connection: sqlite3.Connection, key: FrameKey) -> TaskResult | None:
     """See ResultReader.find."""
     row = connection.execute(
-        "SELECT cursor, result, output FROM results WHERE device = ? AND camera = ? AND seq = ?",
+        f"SELECT cursor, result, output, {CRC} FROM results WHERE device = ? AND camera = ? AND seq = ?",
         key.columns(),
     ).fetchone()
-    return None if row is None else _parse(*row)
+    return None if row is None else parse_row(*row)
 
 
 def check_retired(connection: sqlite3.Connection, key: FrameKey) -> None:
@@ -232,7 +240,7 @@ def page_query(
     output = "NULL" if without_output else "output"
     beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
     return (
-        f"SELECT cursor, result, {output} FROM results WHERE cursor {beyond} ?{where} "
+        f"SELECT cursor, result, {output}, {CRC} FROM results WHERE cursor {beyond} ?{where} "
         f"ORDER BY cursor {order} LIMIT ?",
         values,
     )
@@ -251,12 +259,13 @@ def _page(
     results: list[TaskResult] = []
     num_bytes = 0
     more = False
-    for cursor, data, output in connection.execute(query, [after, *values, limit + 1]):
+    for cursor, data, output, crc in connection.execute(query, [after, *values, limit + 1]):
+        result = parse_row(cursor, data, output, crc)
         num_bytes += len(data) + len(output or b"")
         more = len(results) == limit or (bool(results) and num_bytes > MAX_PAGE_BYTES)
         if more:
             break
-        results.append(_parse(cursor, data, output))
+        results.append(result)
     last = results[-1].cursor if results else after
     position = last if more or newest_first else max(last, _newest(connection))
     return Page(tuple(results), position, more)
@@ -286,15 +295,3 @@ def _newest_retired(connection: sqlite3.Connection, chosen: Filter) -> int:
     query = f"SELECT MAX(cursor) FROM retired WHERE (TRUE{where}) OR device = ''"  # see cloud.recovery
     row = connection.execute(query, values).fetchone()
     return int(row[0] or 0)
-
-
-def _parse(cursor: int, data: bytes, output: bytes | None) -> TaskResult:
-    """output: None leaves it out."""
-    result = TaskResult.FromString(data)
-    if output is None:
-        result.ClearField("output")  # a row of an old schema version has it in `data`
-        result.output_left_out = True
-    else:
-        result.MergeFromString(output)
-    result.cursor = cursor
-    return result

@@ -19,7 +19,8 @@ from cloud.reads import Filter, Page
 from cloud.settings import MAX_RETENTION_DAYS
 from cloud.store import Committed, Outcome, ResultStore
 from splitcodec.background import keep_going
-from splitcodec.errors import ServiceStopping
+from splitcodec.damaged import is_damage
+from splitcodec.errors import ServiceStopping, StoreUnavailable
 from splitcodec.threads import ended
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
@@ -52,10 +53,11 @@ class ResultLog:
         self._stopping = False
         self.newest = store.newest()
         metrics.damaged_files.set_function(lambda: store.damaged_files)
+        metrics.lost.set_function(lambda: store.lost)
 
     async def find(self, key: FrameKey) -> TaskResult | None:
         """The result of that frame, or None."""
-        return await self._readers.run(lambda: self._store.find(key))
+        return await self._look(self._readers, lambda: self._store.find(key))
 
     async def look_up(self, key: FrameKey) -> TaskResult | None:
         """See ResultStore.look_up; waits for no reader, however many there are, and for nothing at all if the
@@ -63,11 +65,11 @@ class ResultLog:
         lane = (key.device, key.camera)
         highest = self._highest_seqs.get(lane)
         if highest is None:
-            highest = await self._look_ups.run(lambda: self._store.highest_seq(*lane))
+            highest = await self._look(self._look_ups, lambda: self._store.highest_seq(*lane))
             self._highest_seqs.learn(lane, highest)
         if key.seq > highest:
             return None
-        return await self._look_ups.run(lambda: self._store.look_up(key))
+        return await self._look(self._look_ups, lambda: self._store.look_up(key))
 
     async def read(
         self,
@@ -79,29 +81,30 @@ class ResultLog:
         without_output: bool = False,
     ) -> Page:
         """See ResultStore.read."""
-        return await self._readers.run(
+        return await self._look(
+            self._readers,
             lambda: self._store.read(
                 chosen, after, limit, newest_first=newest_first, without_output=without_output
-            )
+            ),
         )
 
     async def tail(self, chosen: Filter, after: int, limit: int, *, without_output: bool = False) -> Page:
         """See ResultStore.tail."""
-        return await self._readers.run(
-            lambda: self._store.tail(chosen, after, limit, without_output=without_output)
+        return await self._look(
+            self._readers, lambda: self._store.tail(chosen, after, limit, without_output=without_output)
         )
 
     async def check_gap(self, chosen: Filter, after: int) -> None:
         """See ResultStore.check_gap."""
-        await self._readers.run(lambda: self._store.check_gap(chosen, after))
+        await self._look(self._readers, lambda: self._store.check_gap(chosen, after))
 
     async def oldest_position(self, chosen: Filter) -> int:
         """See ResultStore.oldest_position."""
-        return await self._readers.run(lambda: self._store.oldest_position(chosen))
+        return await self._look(self._readers, lambda: self._store.oldest_position(chosen))
 
     async def chain_to(self, lane: Lane, state: bytes, below: int) -> list[bytes]:
         """See chain_rows.chain_to."""
-        return await self._look_ups.run(lambda: self._store.chain_to(lane, state, below))
+        return await self._look(self._look_ups, lambda: self._store.chain_to(lane, state, below))
 
     async def commit(
         self, results: Sequence[TaskResult], links: Sequence[ChainLink | None] | None = None
@@ -180,12 +183,14 @@ class ResultLog:
 
     async def _flush_group(self, group: list[tuple[list[_New], asyncio.Future[Outcomes]]]) -> None:
         results, links = zip(*(new for part, _ in group for new in part), strict=True)
+        life = self._store.life
         try:
             outcomes = await self._write(lambda: self._store.put(results, links))
         except BaseException as error:  # whatever it is, every caller is told and the next group goes
             for _, answer in group:
                 if not answer.done():
                     answer.set_exception(error)
+            await self._mend(error, life)
             return
         new = []
         for outcome in outcomes:
@@ -200,6 +205,21 @@ class ResultLog:
             start += len(part)
         self.newest = max([self.newest, *new])
         self._wake()
+
+    async def _look(self, threads: ReadThreads, read: Callable[[], Value]) -> Value:
+        life = self._store.life
+        try:
+            return await threads.run(read)
+        except StoreUnavailable as error:
+            await self._mend(error, life)
+            raise
+
+    async def _mend(self, error: BaseException, life: int) -> None:
+        """If it says that the database is damaged, there is a new one after this."""
+        if isinstance(error, StoreUnavailable) and is_damage(error.__cause__):
+            with contextlib.suppress(StoreUnavailable):  # the next one who asks finds out
+                self.newest = await self._write(lambda: self._store.mend(error, life))
+            self._wake()
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

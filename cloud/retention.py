@@ -11,6 +11,7 @@ import sqlite3
 from typing import Final
 
 from cloud import chain_rows
+from cloud.row_checks import forget_crcs
 
 MAX_AHEAD: Final = 10_000
 """Stamps in the future that one look passes; behind more of them only the size limit deletes."""
@@ -56,6 +57,7 @@ def retire(connection: sqlite3.Connection, until: int, limit: int) -> int:
         marks[device, camera] = cursor, max(seq, highest)
     connection.executemany(REMEMBER, [(*camera, *mark) for camera, mark in marks.items()])
     connection.execute(DELETE, (gone[-1][0],))
+    forget_crcs(connection, gone[-1][0])
     for camera in marks:
         chain_rows.drop_if_unused(connection, camera)
     return len(gone)

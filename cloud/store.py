@@ -26,6 +26,7 @@ from cloud.messages import FrameKey
 from cloud.reads import MAX_PAGE_BYTES, ResultReader, check_retired, find
 from cloud.recovery import save
 from cloud.retention import last_old, retire
+from cloud.row_checks import keep_crc
 from cloud.schema import SCHEMA_VERSION, migrate, version_of
 from splitcodec.damaged import is_damage, move_aside
 from splitcodec.errors import FrameConflict, RequestError, ResultRetired, ResultTooLarge, StoreUnavailable
@@ -65,6 +66,7 @@ class ResultStore(ResultReader):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / DATABASE_FILE)
         self.damaged_files = 0  # that were moved aside
+        self.lost = 0  # results that were not saved from them, as far as their keys were
         with self._storing():
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock_folder(folder)
@@ -91,7 +93,16 @@ class ResultStore(ResultReader):
             found = save(aside, self._writer)
             (self._count,) = self._writer.execute("SELECT COUNT(*) FROM results").fetchone()
         self.damaged_files += 1
-        log.error("%s; it is now %s, %s results were saved from it", damage, found.aside, found.saved)
+        self.lost += found.lost
+        said = (damage, found.aside, found.saved, found.lost)
+        log.error("%s; it is now %s, %s results were saved from it, %s were lost", *said)
+
+    def mend(self, damage: StoreUnavailable, life: int) -> int:
+        """Replace the database that a read of that life found damaged, unless it was; the newest cursor then.
+        For the thread that writes."""
+        if self._life == life:
+            self._recover(damage)
+        return self.newest()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -184,6 +195,7 @@ class ResultStore(ResultReader):
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (*key.columns(), result.task, result.capture_time_unix_nanos, time.time_ns(), rest, output),
         )
+        keep_crc(self._writer, int(stored.lastrowid or 0), rest, output)
         committed = TaskResult()
         committed.CopyFrom(result)
         committed.cursor = int(stored.lastrowid or 0)

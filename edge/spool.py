@@ -161,13 +161,13 @@ class Spool:
 
     def settle(self, lane: Lane, seqs: Sequence[int]) -> None:
         """These were acknowledged and go."""
-        self._open().executemany(
-            "DELETE FROM frames WHERE device = ? AND camera = ? AND seq = ?", [(*lane, seq) for seq in seqs]
-        )
+        for seq in seqs:
+            spool_fates.delete(self._open(), lane, seq)
 
     def quarantine(self, lane: Lane, seq: int, reason: str, detail: str) -> None:
         """A frame that will never be sent again: kept aside for a while. reason: damaged or refused."""
         if not spool_fates.set_aside(self._open(), lane, seq, detail):
+            spool_fates.check_gone(self._open(), lane, seq)
             return  # dropped by a limit, or acknowledged, meanwhile
         self._lost["quarantined", reason] += 1
 

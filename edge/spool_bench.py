@@ -1,8 +1,8 @@
-"""`python -m edge.spool_bench`: how fast frames become durable here, and what a long backlog costs in memory.
+"""`python -m edge.spool_bench`: how fast frames become durable here, and what a long backlog costs.
 
 The edge's own outbox and spool, without pictures and without a cloud: frames of random bytes go in as during
 an outage, from as many clients at once as the edge serves, then come out in order and are acknowledged.
-Prints one JSON object. `splitcodec bench spool` runs it.
+In between, whole edges start on that backlog. Prints one JSON object. `splitcodec bench spool` runs it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from edge.metrics import EdgeMetrics
 from edge.outbox import Outbox
 from edge.replies import Replies
 from edge.spool import Spool
+from edge.spool_file import SPOOL_FILE
 from edge.spool_log import SpoolLog
 from edge.spool_policy import SpoolLimits
+from edge.spool_start import Start, starts
 from edge.uplink import FrameKey, OutgoingFrame, Reply
 
 CAMERAS: Final = 4
@@ -44,7 +46,8 @@ class BacklogMemory:
 
 @dataclass(frozen=True)
 class SpoolFigures:
-    """Frames per second; milliseconds from asking to being on disk; bytes. growth: memory of the backlog."""
+    """Frames per second; milliseconds from asking to being on disk; bytes. growth: memory of the backlog;
+    starts: of a whole edge on an empty spool, and on this one."""
 
     frames: int
     frame_bytes: int
@@ -58,12 +61,15 @@ class SpoolFigures:
     disk_bytes: int
     growth_bytes: int
     memory: list[BacklogMemory]
+    starts: tuple[Start, Start]
 
 
 class SpoolBench:
     """One run in a folder; belongs to an event loop."""
 
-    def __init__(self, folder: Path, frames: int, frame_bytes: int, writers: int) -> None:
+    def __init__(self, folder: Path, frames: int, frame_bytes: int, writers: int, pack: str) -> None:
+        """pack: of the edges that start on the backlog."""
+        self._pack = pack
         self._folder = folder
         self._frames = frames
         self._frame_bytes = frame_bytes
@@ -89,6 +95,7 @@ class SpoolBench:
             self._sample()
         seconds = max(time.perf_counter() - started, 1e-9)
         commits = self._commits()
+        started_edges = await asyncio.to_thread(starts, self._folder / SPOOL_FILE, self._frames, self._pack)
         disk = sum(path.stat().st_size for path in self._folder.iterdir())
         started = time.perf_counter()
         disordered = await self._drain()
@@ -108,6 +115,7 @@ class SpoolBench:
             disk_bytes=disk,
             growth_bytes=max(one.resident_bytes for one in self._memory) - self._memory[0].resident_bytes,
             memory=self._memory,
+            starts=started_edges,
         )
 
     async def _fill(self, until: int) -> None:
@@ -163,10 +171,10 @@ def resident_bytes() -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
 
 
-async def measure(folder: Path, frames: int, frame_bytes: int, writers: int) -> SpoolFigures:
+async def measure(folder: Path, frames: int, frame_bytes: int, writers: int, pack: str) -> SpoolFigures:
     """One run with a new spool under `folder`, which is removed again."""
     with tempfile.TemporaryDirectory(prefix="spool-bench-", dir=folder) as place:
-        return await SpoolBench(Path(place), frames, frame_bytes, writers).run()
+        return await SpoolBench(Path(place), frames, frame_bytes, writers, pack).run()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -176,8 +184,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=100_000)
     parser.add_argument("--frame-bytes", type=int, default=4096)
     parser.add_argument("--writers", type=int, default=16, help="clients that wait at the same time")
+    parser.add_argument("--pack", default="default", help="of the edges that start on the backlog")
     options = parser.parse_args(arguments)
-    figures = asyncio.run(measure(options.folder, options.frames, options.frame_bytes, options.writers))
+    asked = (options.frames, options.frame_bytes, options.writers, options.pack)
+    figures = asyncio.run(measure(options.folder, *asked))
     print(json.dumps(asdict(figures)))
     return 0
 

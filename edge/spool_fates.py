@@ -47,6 +47,19 @@ def set_aside(connection: sqlite3.Connection, lane: Lane, seq: int, detail: str)
     return True
 
 
+def delete(connection: sqlite3.Connection, lane: Lane, seq: int) -> None:
+    """A frame that is not needed any more goes."""
+    if connection.execute(f"DELETE FROM frames {_PLACE}", (*lane, seq)).rowcount == 0:
+        check_gone(connection, lane, seq)
+
+
+def check_gone(connection: sqlite3.Connection, lane: Lane, seq: int) -> None:
+    """sqlite3.DatabaseError, as of a damaged file, if the frame is there and the index does not find it."""
+    rows = f"SELECT 1 FROM frames NOT INDEXED {_PLACE} LIMIT 1"
+    if connection.execute(rows, (*lane, seq)).fetchone() is not None:
+        raise sqlite3.DatabaseError(f"the index does not find frame {seq} of {lane}")
+
+
 def find(connection: sqlite3.Connection, camera: str, seq: int) -> Fate | None:
     """What is known of a frame; None if it was acknowledged, forgotten or never here."""
     row = connection.execute(

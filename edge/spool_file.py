@@ -87,6 +87,16 @@ _READABLE: Final = (
     f"SELECT id, spooled, worth, {FRAME_COLUMNS} FROM frames NOT INDEXED WHERE id > ? ORDER BY id"
 )
 
+_KEYS: Final = "SELECT device, camera, seq FROM frames INDEXED BY sqlite_autoindex_frames_1"
+_SAVED: Final = "SELECT 1 FROM frames WHERE device = ? AND camera = ? AND seq = ?"
+_FATES: Final = (
+    "SELECT id, device, camera, seq, state, reason FROM fates NOT INDEXED WHERE id > ? ORDER BY id"
+)
+_LOST: Final = (
+    "INSERT INTO fates (device, camera, seq, state, reason) "
+    "VALUES (?, ?, ?, 'quarantined', 'its row in the spool was damaged, and is lost')"
+)
+
 
 @dataclass(frozen=True)
 class StoredRow:
@@ -181,9 +191,34 @@ def salvage(aside: Path, into: sqlite3.Connection) -> Salvage:
             ).rowcount
     into.execute("COMMIT")
     _copy_identity(source, into)
+    _copy_fates(source, into)
+    named = _name_lost(source, into)
     held = _held(source)
     source.close()
-    return Salvage(saved, max(held - saved, 0))
+    return Salvage(saved, max(held - saved, named))
+
+
+def _copy_fates(source: sqlite3.Connection, into: sqlite3.Connection) -> None:
+    into.execute("BEGIN IMMEDIATE")
+    for row in readable_rows(source, _FATES):
+        if all(map(isinstance, row, (int, str, str, int, str, str))):
+            into.execute("INSERT OR IGNORE INTO fates VALUES (?, ?, ?, ?, ?, ?)", row)
+    into.execute("COMMIT")
+
+
+def _name_lost(source: sqlite3.Connection, into: sqlite3.Connection) -> int:
+    """Remember as quarantined the frames of which the index still has the key, and nothing else is left."""
+    named = 0
+    into.execute("BEGIN IMMEDIATE")
+    try:
+        for key in source.execute(_KEYS):
+            if all(map(isinstance, key, (str, str, int))) and into.execute(_SAVED, key).fetchone() is None:
+                into.execute(_LOST, key)
+                named += 1
+    except sqlite3.Error as error:
+        log.warning("not every frame that was lost can be named: %s", error)
+    into.execute("COMMIT")
+    return named
 
 
 def _copy_identity(source: sqlite3.Connection, into: sqlite3.Connection) -> None:

@@ -25,6 +25,10 @@ def test_frames_go_in_and_come_out_in_order_and_the_report_says_how_fast(tmp_pat
     assert figures["disk_bytes"] > 2000 * 500
     assert figures["in_per_second"] > 0
     assert [sample["frames"] for sample in figures["memory"]][:11:10] == [1000, 2000]
+    empty, full = figures["starts"]
+    assert (empty["frames"], full["frames"]) == (0, 2000)
+    assert full["seconds"] > 0
+    assert "an edge starts in" in done.output
     assert not list(tmp_path.glob("spool-bench-*"))
 
 
@@ -44,4 +48,9 @@ def test_the_published_figures_are_those_of_the_report() -> None:
     assert f"{figures['out_per_second']:.0f} per second out" in said
     assert f"up by {figures['growth_bytes'] / 1e6:.1f} MB" in said
     assert figures["in_per_second"] >= 500
+    empty, full = figures["starts"]
+    assert f"starts within {full['seconds']:.1f} s on all of them, {empty['seconds']:.1f} s on none" in said
+    more = (full["resident_bytes"] - empty["resident_bytes"]) / 1e6
+    assert f"has {more:.1f} MB more in memory then" in said
+    assert full["seconds"] < 3
     assert figures["growth_bytes"] < 8e6

@@ -12,7 +12,15 @@ from chaos.run import main, names, run_scenario
 from chaos.special import Unavailable
 from chaos.world import Plan
 
-FAST = ("both_killed", "posts_repeated", "services_restarted", "link_cut", "link_cut_often", "rows_rot")
+FAST = (
+    "both_killed",
+    "posts_repeated",
+    "services_restarted",
+    "link_cut",
+    "link_cut_often",
+    "rows_rot",
+    "stores_rot",
+)
 ROOT = Path(__file__).resolve().parent.parent
 TWO: list[FrameName] = [("a", 1), ("a", 2)]
 

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from google.protobuf.message import DecodeError
 
 from cloud.messages import FrameKey
 from cloud.reads import MAX_PAGE_BYTES, Filter
@@ -83,7 +82,7 @@ def test_a_page_without_outputs_reads_none_of_them(store: ResultStore) -> None:
         assert [one.key.seq for one in page.results] == list(range(8))
         assert all(one.output_left_out and one.WhichOneof("output") is None for one in page.results)
         assert not page.more
-    with pytest.raises(DecodeError):
+    with pytest.raises(StoreUnavailable, match="the result at cursor 1 is damaged"):
         store.read(Filter(), 0, 100)
 
 

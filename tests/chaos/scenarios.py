@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
+from chaos.ledger import FrameName
 from chaos.process import wait_until
 from chaos.world import World
 
@@ -255,6 +256,23 @@ def spool_damaged(world: World, damage: Callable[[Path], int]) -> None:
     )
     wait_until(lambda: world.edge_metric("spool_frames") < world.plan.frames, 60, "the spool to drain")
     world.given_up = round(world.edge_metric("spool_quarantined_total"))
+
+
+def stores_rot(world: World, rot: Callable[[], None], named: Callable[[], set[FrameName]]) -> None:
+    """Time after time both services are killed and bytes of both databases flip before they come back."""
+    world.named = named
+    world.start()
+    for _ in range(world.plan.kills):
+        world.accept(world.some())
+        world.cloud.kill()
+        world.accept(world.plan.frames)
+        world.edge.kill()
+        rot()
+        for service in world.dice.sample([world.edge, world.cloud], 2):
+            service.start()
+        world.accept(world.some())
+    world.accept(world.plan.frames)
+    wait_until(lambda: world.edge_metric("spool_frames") < world.plan.frames, 120, "the spool to drain")
 
 
 PLAIN: dict[str, Scenario] = {

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import random
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from chaos import scenarios
 from chaos.certificates import Authority
-from chaos.ledger import Verdict
+from chaos.ledger import FrameName, Verdict
 from chaos.pack import write_older_pack
 from chaos.world import Options, Plan, clock_env, world
 
 SPOOL = "spool.sqlite3"
+RESULTS = "results.sqlite3"
+FLIPS = 8
+ROWS = 0x0D  # first byte of such a page
 PAGE = 4096  # bytes
 
 
@@ -109,6 +116,42 @@ def pages_torn(folder: Path, pack: Path, plan: Plan) -> Verdict:
         return made.settle()
 
 
+def stores_rot(folder: Path, pack: Path, plan: Plan) -> Verdict:
+    """See scenarios.stores_rot; what subscribers miss must be on the lists of lost frames."""
+    with world(folder, pack, plan) as made:
+        stores = (made.state_dir / SPOOL, made.data_dir / RESULTS)
+
+        def rot() -> None:
+            for store in stores:
+                flip_bytes(store, FLIPS, made.dice)
+
+        scenarios.stores_rot(made, rot, lambda: _quarantined(made.edge.address) | _lost(made.data_dir))
+        return made.settle()
+
+
+def flip_bytes(store: Path, flips: int, dice: random.Random) -> None:
+    """Change that many bytes of a database, anywhere in its pages of rows."""
+    with closing(sqlite3.connect(store)) as connection, contextlib.suppress(sqlite3.DatabaseError):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray(store.read_bytes())
+    pages = [start for start in range(PAGE, len(data), PAGE) if data[start] == ROWS]
+    for _ in range(flips):
+        data[dice.choice(pages) + dice.randrange(PAGE)] ^= dice.randint(1, 255)
+    store.write_bytes(data)
+
+
+def _quarantined(edge: str) -> set[FrameName]:
+    """What the edge says it set aside."""
+    with urllib.request.urlopen(f"http://{edge}/v1/quarantine?limit=1000", timeout=10) as answer:
+        return {(one["camera"], one["seq"]) for one in json.load(answer)["frames"]}
+
+
+def _lost(data_dir: Path) -> set[FrameName]:
+    """What the cloud says it could not save."""
+    lines = (line for path in data_dir.glob("*.lost") for line in path.read_text().splitlines())
+    return {(camera, int(seq)) for _, camera, seq in map(str.split, lines)}
+
+
 def _flip_rows(state_dir: Path) -> int:
     """How many rows were damaged."""
     with closing(sqlite3.connect(state_dir / SPOOL)) as connection, connection:
@@ -131,5 +174,6 @@ SPECIAL: dict[str, Callable[[Path, Path, Plan], Verdict]] = {
     run.__name__: run
     for run in (
         disk_full, cloud_disk_full, clock_jumps, older_pack, certificate_expires, rows_rot, pages_torn,
+        stores_rot,
     )
 }  # fmt: skip

@@ -115,7 +115,10 @@ class Camera(threading.Thread):
 
 
 class Subscriber(threading.Thread):
-    """Watches every result and resumes from its cursor whenever the call ends."""
+    """Watches every result and resumes from its cursor whenever the call ends.
+
+    Told that results behind its cursor are lost, it begins anew: what it had seen it then gets once more.
+    """
 
     def __init__(
         self,
@@ -134,21 +137,35 @@ class Subscriber(threading.Thread):
         self.seen: list[FrameName] = []
         self.cursors: list[int] = []
         self.resumed = 0
+        self.begun_anew = 0
+        self._due_again: set[FrameName] = set()
 
     def run(self) -> None:
         while not self._stopping.is_set():
-            with self._channel() as channel, contextlib.suppress(grpc.RpcError):
-                after = self.cursors[-1] if self.cursors else 0
-                request = results_pb2.WatchResultsRequest(after_cursor=after)
-                self._call = results_pb2_grpc.ResultsStub(channel).Watch(request)
-                for response in self._call:
-                    key = response.result.key
-                    self.seen.append((key.camera, key.seq))
-                    self.cursors.append(response.result.cursor)
-                    if self._pause_s:
-                        self._stopping.wait(self._pause_s * self._dice.random() * 2)
+            with self._channel() as channel:
+                try:
+                    self._watch(channel)
+                except grpc.RpcError as error:
+                    if error.code() is grpc.StatusCode.OUT_OF_RANGE:
+                        self.begun_anew += 1
+                        self.cursors.clear()
+                        self._due_again = set(self.seen)
             self.resumed += 1
             self._stopping.wait(0.05)
+
+    def _watch(self, channel: grpc.Channel) -> None:
+        after = self.cursors[-1] if self.cursors else 0
+        request = results_pb2.WatchResultsRequest(after_cursor=after)
+        self._call = results_pb2_grpc.ResultsStub(channel).Watch(request)
+        for response in self._call:
+            name = (response.result.key.camera, response.result.key.seq)
+            self.cursors.append(response.result.cursor)
+            if name in self._due_again:
+                self._due_again.remove(name)
+                continue
+            self.seen.append(name)
+            if self._pause_s:
+                self._stopping.wait(self._pause_s * self._dice.random() * 2)
 
     def leave(self) -> None:
         """End the call in the middle; the subscriber comes back at once."""
