@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 from cloud_helpers import PATIENCE_S, infer_request, running
+from kept_spool import DOOR, Kept, outgoing
 from test_cloud_store import key, result, seqs
-from test_edge_spool import DOOR, Kept, outgoing
 
 from cloud.reads import Filter
 from cloud.store import DATABASE_FILE, ResultStore

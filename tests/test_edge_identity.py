@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from test_edge_spool import Kept, outgoing
+from kept_spool import Kept, outgoing
 from test_edge_state import NOON, name_of, opened, run_once
 
 from edge import identity
