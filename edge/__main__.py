@@ -102,6 +102,7 @@ def build_codec(settings: EdgeSettings, trust: TrustStore | None = None) -> Code
         encoder=encoder,
         prompts=PromptStore(pack.prompts.values()),
         inputs={pack.prompt(name).digest: task for name, task in tasks.items()},
+        holds=pack.holds,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from splitcodec.codec import Again, EncodedFrame
+from splitcodec.codec import Again, EncodedFrame, LatentState
 from splitcodec.frame import RGB
 from splitcodec.packs import InputConvention
 from splitcodec.packs.schema import CodecSection
@@ -23,9 +23,14 @@ class Encoder(Protocol):
         rate: float,
         source_size: tuple[int, int],
         *,
+        chain: bool = False,
         again: Again | None = None,
     ) -> EncodedFrame:
-        """canvas uint8 [H, W, 3]; source_size (height, width) in pixels; again: see FeatureEncoder."""
+        """canvas uint8 [H, W, 3]; source_size (height, width) in pixels; chain, again: see FeatureEncoder."""
+        ...
+
+    def compress_held(self, canvas: RGB, state: LatentState) -> EncodedFrame:
+        """See FeatureEncoder."""
         ...
 
 
@@ -42,7 +47,8 @@ class TaskInput:
 class Codec:
     """What the edge encodes with. codec_digest: hex SHA-256; max_rate: K - 1; engine: of the float graphs.
 
-    inputs: by hex digest, for every live prompt; two prompts of a task may take different canvases.
+    inputs: by hex digest, for every live prompt; two prompts of a task may take different canvases. holds:
+    whether frames may hold cells of the one before.
     """
 
     pack: str
@@ -53,6 +59,7 @@ class Codec:
     encoder: Encoder
     prompts: PromptStore
     inputs: dict[str, TaskInput]
+    holds: bool = False
 
     @property
     def tasks(self) -> dict[str, TaskInput]:

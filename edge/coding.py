@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from edge.chains import ChainTurn
 from edge.codec import Codec
 from edge.links import Links
 from edge.orders import FrameOrder, Orders
@@ -15,6 +16,7 @@ from edge.settings import EdgeSettings
 from edge.state import EdgeState
 from edge.uplink import OutgoingFrame
 from edge.worker import Worker
+from splitcodec.codec import EncodedFrame
 from splitcodec.errors import GraphFailed, SigmaIndexMismatch
 from splitcodec.frame import Canvas, read_canvas
 from splitcodec.prompt_probation import FirstFrames
@@ -43,9 +45,15 @@ class FrameCoder:
         self._encoding = Worker("encode", settings.max_pending_frames)
 
     async def code(
-        self, order: FrameOrder, picture: bytes, content_type: str | None, compared: Callable[[], bool]
+        self,
+        order: FrameOrder,
+        picture: bytes,
+        content_type: str | None,
+        compared: Callable[[], bool],
+        turn: ChainTurn | None,
     ) -> CodedFrame:
-        """The frame of a picture file. compared: whether its size as a JPEG is asked for.
+        """The frame of a picture file. compared: whether its size as a JPEG is asked for; turn: its place in
+        a chain, None for a frame by itself.
 
         FrameError: no picture that can be taken. The prompt is the one that was active when the frame came,
         or the one that its camera is pinned to; UnknownPrompt: that one was retired in this very moment.
@@ -56,7 +64,7 @@ class FrameCoder:
             canvas, read_s = await self._reading.run(lambda: self._read(order, prompt, picture, content_type))
             try:
                 coded = await self._encoding.run(
-                    lambda: self._encode(order, prompt, canvas, read_s, compared)
+                    lambda: self._encode(order, prompt, canvas, read_s, compared, turn)
                 )
             except (GraphFailed, SigmaIndexMismatch) as error:
                 self._first_frames.seen(prompt.wire_digest, error)
@@ -80,14 +88,15 @@ class FrameCoder:
         return canvas, time.perf_counter() - started
 
     def _encode(
-        self, order: FrameOrder, prompt: Prompt, canvas: Canvas, read_s: float, compared: Callable[[], bool]
+        self,
+        order: FrameOrder,
+        prompt: Prompt,
+        canvas: Canvas,
+        read_s: float,
+        compared: Callable[[], bool],
+        turn: ChainTurn | None,
     ) -> CodedFrame:
-        rate, again = order.rate, None
-        if rate is None:
-            again = partial(self._rates.lower_rate, order.camera, order.task)
-            rate = self._rates.rate(order.camera, order.task, self._orders.default_rate)
-        source_size = (canvas.source_height, canvas.source_width)
-        encoded = self._codec.encoder.compress(canvas.pixels, prompt, rate, source_size, again=again)
+        encoded = self._compress(order, prompt, canvas, turn)
         self._rates.coded(order.camera, order.task, encoded.rate, encoded.num_bytes)
         frame = OutgoingFrame(
             device=self._state.device,
@@ -105,3 +114,18 @@ class FrameCoder:
         digest = self._codec.codec_digest[:16]
         jpeg_bytes = jpeg_size(canvas) if compared() else None
         return CodedFrame(frame, canvas, encoded, digest, prompt.wire_digest, stages, jpeg_bytes)
+
+    def _compress(
+        self, order: FrameOrder, prompt: Prompt, canvas: Canvas, turn: ChainTurn | None
+    ) -> EncodedFrame:
+        rate, again = order.rate, None
+        if rate is None:
+            again = partial(self._rates.lower_rate, order.camera, order.task)
+            rate = self._rates.rate(order.camera, order.task, self._orders.default_rate)
+        encoder, source_size = self._codec.encoder, (canvas.source_height, canvas.source_width)
+        if turn is None:
+            return encoder.compress(canvas.pixels, prompt, rate, source_size, again=again)
+        state = turn.state_for(prompt, rate, canvas)
+        if state is None:
+            return encoder.compress(canvas.pixels, prompt, rate, source_size, chain=True)
+        return encoder.compress_held(canvas.pixels, state)

@@ -91,7 +91,7 @@ class Delivery:
         self._replies.refused = ""
         try:
             async with self._uplink.stream() as stream:
-                self._outbox.opened()
+                self._outbox.opened(stream.held_frames)
                 self._metrics.uplink_up.set(1)
                 await self._exchange(stream)
         except CloudUnavailable as error:

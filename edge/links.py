@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from edge.chains import Chains
 from edge.delivery import Delivery
 from edge.metrics import EdgeMetrics
 from edge.outbox import Outbox
@@ -32,6 +33,7 @@ class Links:
     rates: RateControl
     delivery: Delivery
     sender: Sender
+    chains: Chains
     posts: Posts
 
 
@@ -55,7 +57,10 @@ async def open_links(
         rates = RateControl(settings, points, max_rate, metrics, outbox.backlog_bytes)
         replies = Replies(outbox, metrics, settings.refusal_patience_s)
         delivery = Delivery(uplink, outbox, replies, rates, metrics, settings.deadline_s)
-        links = Links(uplink, outbox, replies, rates, delivery, Sender(outbox), await _known_posts(spool))
+        chains = Chains(metrics, settings.key_interval_s)
+        replies.on_given_up = lambda camera: chains.restart(camera, "refused")
+        sender, posts = Sender(outbox), await _known_posts(spool)
+        links = Links(uplink, outbox, replies, rates, delivery, sender, chains, posts)
         delivery.start()
         try:
             yield links

@@ -15,6 +15,7 @@ from splitcodec.service_metrics import STAGE_BUCKETS_S, ServiceMetrics, start_at
 BYTES_PER_PIXEL_BUCKETS: Final = tuple(
     bits / 8 for bits in (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
 )
+HELD_BUCKETS: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
 FRAME_BUCKETS_BYTES: Final = tuple(2**power for power in range(8, 19))  # 256 bytes to 256 KiB
 RESULT_BUCKETS_S: Final = (
     0.01,
@@ -48,6 +49,7 @@ class EdgeMetrics(ServiceMetrics):
         self._add_frames(registry)
         self._add_times(registry)
         self._add_rates(registry)
+        self._add_chains(registry)
         self._add_spool(registry)
         self._add_delivery(registry)
 
@@ -202,6 +204,32 @@ class EdgeMetrics(ServiceMetrics):
             "Capacity of the uplink as last measured; 0 while no limit was met",
             registry=registry,
         )
+
+    def _add_chains(self, registry: CollectorRegistry) -> None:
+        self.coded_frames = Counter(
+            "splitcodec_edge_chain_frames_total",
+            "Frames of cameras that hold cells; kind is key or held",
+            ("kind",),
+            registry=registry,
+        )
+        self.coded_bytes = Counter(
+            "splitcodec_edge_chain_bytes_total", "Bytes of their bitstreams", ("kind",), registry=registry
+        )
+        self.key_frames = Counter(
+            "splitcodec_edge_key_frames_total",
+            "Key frames among them; reason is first, interval, changed, refused or unsafe",
+            ("reason",),
+            registry=registry,
+        )
+        self.held_cells = Histogram(
+            "splitcodec_edge_held_cells_ratio",
+            "Share of the cells of a frame that were not sent, key frames aside",
+            buckets=HELD_BUCKETS,
+            registry=registry,
+        )
+        start_at_zero(self.coded_frames, ["key", "held"])
+        start_at_zero(self.coded_bytes, ["key", "held"])
+        start_at_zero(self.key_frames, ["first", "interval", "changed", "refused", "unsafe"])
 
     def _add_spool(self, registry: CollectorRegistry) -> None:
         self.spool_frames = Gauge(

@@ -154,6 +154,7 @@ class Orders:
         for camera in self.served.drop_silent(but=self._choices.all()):
             self._metrics.forget_camera(camera)
             self._links.rates.forget(camera)
+            self._links.chains.forget(camera)
         self._links.outbox.drop_idle_lanes(lambda camera: camera in self.served)
 
     def prompts(self) -> list[PromptReport]:

@@ -36,6 +36,7 @@ class Outbox:
         self.lanes: dict[Lane, CameraLane] = {}
         self.why_away = "no connection was made yet"  # empty while a stream is open
         self.last_error = ""  # why the last stream ended, or was not opened
+        self.cloud_holds = False  # whether the cloud took frames that hold cells when last asked
         self.moved = asyncio.Event()  # a frame was settled, also on disk, or the stream ended
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -133,8 +134,9 @@ class Outbox:
 
     # --- for delivery
 
-    def opened(self) -> None:
-        """The cloud has accepted a stream."""
+    def opened(self, held_frames: bool = False) -> None:
+        """The cloud has accepted a stream; held_frames: it decodes frames that hold cells."""
+        self.cloud_holds = held_frames
         self._progress_at = self._loop.time()
         self.why_away = ""
         if self._away.done():

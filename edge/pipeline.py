@@ -17,6 +17,7 @@ from edge.codec import Codec
 from edge.coding import FrameCoder
 from edge.dead_letters import Quarantine
 from edge.frames import RecentFrames
+from edge.handover import Handover
 from edge.history import History
 from edge.links import Links, open_links
 from edge.metrics import EdgeMetrics
@@ -84,6 +85,7 @@ class EdgePipeline:
         self._drained_by = 0.0  # of the monotonic clock
         first_frames = FirstFrames(prompts.probation, prompts.give_up)
         self._coder = FrameCoder(settings, codec, state, orders, links, first_frames)
+        self._handover = Handover(settings, codec, links, self._coder, self._is_looked_at)
         self._drawing = Worker("overlay", MAX_OVERLAYS)
         self._places = Places(settings.max_pending_frames, metrics.pending)
         self.uploads = Uploads(settings.max_upload_bytes)
@@ -148,9 +150,9 @@ class EdgePipeline:
         post: Post | None,
     ) -> FrameReport | FrameStatus:
         started = time.perf_counter()
-        coded = await self._coder.code(order, picture, content_type, self._is_looked_at)
+        coded, entry = await self._handover.take(order, picture, content_type, wait_s, post)
         sent = time.perf_counter()
-        said = await self._links.sender.send(coded.frame, wait_s, post)
+        said = await self._links.sender.answer(entry, wait_s)
         self._observe(coded, len(picture))
         self._frames.add_picture(frame_id(order.camera, coded.frame.seq), picture, coded.jpeg_bytes)
         if isinstance(said, str):

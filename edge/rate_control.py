@@ -113,6 +113,11 @@ class RateControl:
             self._metrics.rate_point.labels(camera, task).set(rate)
             self._metrics.measured_bytes.labels(camera).set_function(lambda: self._measured(camera))
 
+    def has_target(self, camera: str) -> bool:
+        """Whether rates of that camera are chosen here."""
+        with self._lock:
+            return self._camera(camera).controller is not None
+
     def forget(self, camera: str) -> None:
         """A camera is served no more."""
         with self._lock:

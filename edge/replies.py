@@ -29,6 +29,8 @@ class Replies:
         """patience_s: how long a frame waits for a cloud whose roll-out would cure its refusal."""
         self.on_answer: Callable[[CloudAnswer, float], None] = lambda answer, seconds: None
         """Called with an answer that nobody waits for, and the seconds since its frame left."""
+        self.on_given_up: Callable[[str], None] = lambda camera: None
+        """Called with the camera of a frame that is never sent again: nothing can build on it."""
         self.refused = ""  # why the stream will end, if a frame's refusal ends it
         self._outbox = outbox
         self._metrics = metrics
@@ -88,6 +90,7 @@ class Replies:
         """Never send it again: on disk it is quarantined, a client that waits is told."""
         lane.given_up = refused.error
         lane.refusal = None
+        self.on_given_up(lane.name[1])
         detail, seq = f"{refused.error}: {refused.message}", one.frame.seq
         entry = lane.entries.pop(seq, None)
         if one.from_disk or (entry is not None and entry.on_disk):

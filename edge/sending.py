@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from edge.lane import Entry
@@ -23,27 +25,44 @@ class Sender:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
 
-    async def send(self, frame: OutgoingFrame, wait_s: float, post: Post | None = None) -> CloudAnswer | str:
+    async def hand_over(
+        self, frame: OutgoingFrame, wait_s: float, post: Post | None = None, *, keep_first: bool = False
+    ) -> Entry:
+        """Begins to send a frame; `answer` is to follow. wait_s: how long it will wait.
+
+        keep_first: the frame is put on disk before it leaves, while the disk takes it; so is that of a post.
+        SpoolFull, SpoolUnavailable: it was not kept. StateMismatch: it builds on one that was dropped.
+        """
+        keep_first = keep_first or post is not None
+        entry = self._outbox.add(frame, wait=wait_s > 0 and not keep_first, post=post)
+        if keep_first:
+            with self._forgetting(entry):
+                await self._keep_first(entry, post, wait_s)
+        return entry
+
+    async def answer(self, entry: Entry, wait_s: float) -> CloudAnswer | str:
         """The cloud's answer, or why there is none within wait_s: then the frame is on disk.
 
-        post: its frame is put on disk before it leaves, while the disk takes it.
         CloudRefused; SpoolFull, SpoolUnavailable: there is no answer, and the frame was not kept.
         """
-        entry = self._outbox.add(frame, wait=wait_s > 0 and post is None, post=post)
-        try:
-            if post is not None:
-                await self._keep_first(entry, post, wait_s)
+        with self._forgetting(entry):
             said = await self._outbox.wait(entry, wait_s) if wait_s > 0 else AS_ASKED
             if isinstance(said, str) and not entry.on_disk:
                 await self._outbox.keep(entry)
+        return said
+
+    @contextmanager
+    def _forgetting(self, entry: Entry) -> Iterator[None]:
+        """A frame for which the body fails, and that is not on disk, was never here."""
+        try:
+            yield
         except BaseException:
             entry.awaited = False
             if not entry.on_disk:
                 self._outbox.forget(entry)
             raise
-        return said
 
-    async def _keep_first(self, entry: Entry, post: Post, wait_s: float) -> None:
+    async def _keep_first(self, entry: Entry, post: Post | None, wait_s: float) -> None:
         frame, entry.awaited = entry.frame, wait_s > 0
         lane = self._outbox.lane((frame.device, frame.camera))
         try:
@@ -51,9 +70,10 @@ class Sender:
         except (SpoolFull, SpoolUnavailable) as error:
             if wait_s == 0:
                 raise
-            log.warning("%s; the key of %s is in memory only", error, frame_id(frame.camera, frame.seq))
+            log.warning("%s; %s is in memory only", error, frame_id(frame.camera, frame.seq))
             lane.put_back(entry)
             return
-        post.frame = frame_id(frame.camera, frame.seq)
+        if post is not None:
+            post.frame = frame_id(frame.camera, frame.seq)
         if lane.entries.get(frame.seq) is not entry:
             entry.postpone(self._outbox.why_away or _BEHIND)

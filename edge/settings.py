@@ -87,6 +87,12 @@ class EdgeSettings(ServiceSettings):
     over_target: Literal["spool", "thin"] = Field(
         "spool", description="when even rate 0 is too much: keep every frame and queue, or leave frames out"
     )
+    hold: Literal["on", "off"] = Field(
+        "off", description="send only the cells of a picture that changed; each frame goes to disk first"
+    )
+    key_interval_s: float = Field(
+        10.0, gt=0, le=600, description="seconds from one whole frame of such a camera to the next"
+    )
     engine: str = Field("auto", description="inference engine of the float graphs; see `splitcodec doctor`")
     threads: int = Field(default_factory=default_threads, ge=1, le=256, description="threads of each graph")
 

@@ -34,7 +34,8 @@ from edge.spool_policy import SpoolLimits, Victim
 from edge.spool_types import Depth, Fate, Lane
 from edge.uplink import OutgoingFrame
 from splitcodec.damaged import is_damage, move_aside
-from splitcodec.errors import SpoolFull, SpoolUnavailable
+from splitcodec.errors import SpoolFull, SpoolUnavailable, StateMismatch
+from splitcodec.held_bitstream import is_held
 
 log = logging.getLogger(__name__)
 ROW_BYTES: Final = 512  # of the file, besides the bitstream
@@ -66,6 +67,7 @@ class Spool:
         self._tried_at: float | None = None
         self._lost: Counter[tuple[str, str]] = Counter()
         self._handed_out: dict[Lane, int] = {}
+        self._sound: set[Lane] = set()  # frames may build on their last one, which is here or was sent
         self._identity: Identity | None = None
         with contextlib.suppress(SpoolUnavailable), self.transaction():
             pass
@@ -115,11 +117,15 @@ class Spool:
         """Keep a frame. worth: detections in the camera's last known result; handed_out: it is being sent;
         post: what asked for it under a key, which is kept with it.
 
-        SpoolFull: no room, and the policy makes none.
+        SpoolFull: no room, and the policy makes none. StateMismatch: it builds on a frame that was dropped.
         """
+        lane = (frame.device, frame.camera)
         if handed_out:
-            self._hand_out((frame.device, frame.camera), frame.seq)
+            self._hand_out(lane, frame.seq)
         self._make_room(len(frame.bitstream) + ROW_BYTES)
+        if is_held(frame.bitstream) and lane not in self._sound:
+            raise StateMismatch(f"frame {frame.seq} of {lane} builds on one lost here; send a key frame")
+        self._sound.add(lane)
         self._execute(
             f"INSERT INTO frames ({FRAME_COLUMNS}, spooled, worth, num_bytes) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -217,8 +223,10 @@ class Spool:
             )
 
     def _drop(self, reason: str, victims: Sequence[Victim]) -> None:
-        spool_fates.drop(self._open(), reason, victims)
-        self._lost["dropped", reason] += len(victims)
+        falling = spool_policy.with_followers(self._open(), victims)
+        spool_fates.drop(self._open(), reason, falling.victims)
+        self._sound -= falling.ends
+        self._lost["dropped", reason] += len(falling.victims)
 
     def _hand_out(self, lane: Lane, seq: int) -> None:
         self._handed_out[lane] = max(seq, self._handed_out.get(lane, -1))
@@ -254,6 +262,7 @@ class Spool:
 
     def _recover(self, damage: sqlite3.Error) -> None:
         """Go on with a new file that has what could be read of the damaged one."""
+        self._sound.clear()
         if self._connection is not None:
             self._connection.close()
             self._connection = None

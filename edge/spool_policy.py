@@ -1,15 +1,20 @@
 """What leaves a full spool: nothing (reject), the oldest frames, or all but every n-th (thin).
 
 Thinning spreads the loss over the outage instead of forgetting its beginning. Frames that were taken while
-their camera's results had detections, as far as results were known then, are thinned after the others.
+their camera's results had detections, as far as results were known then, are thinned after the others. Frames
+that hold cells build on those before them: they are thinned by whole chains, and whichever frame goes, those
+up to the camera's next key frame go with it.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from edge.spool_types import Lane
+from splitcodec.held_bitstream import KIND
 
 Policy = Literal["reject", "drop-oldest", "thin"]
 PASS_ROWS: Final = 10_000  # rows looked at per pass; bounds how long one commit waits
@@ -65,6 +70,36 @@ def expired(connection: sqlite3.Connection, spooled_before: float, protected: Pr
 
 
 _COLUMNS: Final = "id, device, camera, seq, num_bytes"
+_IS_KEY: Final = f"substr(bitstream, 1, 1) != x'{KIND:02X}'"
+
+_FOLLOWING: Final = (
+    f"SELECT {_IS_KEY}, {_COLUMNS} FROM frames WHERE device = ? AND camera = ? AND seq > ? ORDER BY seq"
+)
+
+
+@dataclass(frozen=True)
+class Falling:
+    """Rows that go; ends: the lanes whose last frame is among them."""
+
+    victims: list[Victim]
+    ends: set[Lane]
+
+
+def with_followers(connection: sqlite3.Connection, victims: Sequence[Victim]) -> Falling:
+    """The victims, and the frames that cannot be decoded without them."""
+    falling = {victim.row: victim for victim in victims}
+    ends: set[Lane] = set()
+    for victim in victims:
+        lane = (victim.device, victim.camera)
+        following = connection.execute(_FOLLOWING, (*lane, victim.seq))
+        for is_key, *columns in following:
+            follower = Victim(*columns)
+            if is_key or follower.row in falling:
+                break
+            falling[follower.row] = follower
+        else:
+            ends.add(lane)
+    return Falling(sorted(falling.values(), key=lambda one: one.row), ends)
 
 
 def _oldest(connection: sqlite3.Connection, protected: Protected) -> list[Victim]:
@@ -81,12 +116,17 @@ def _oldest(connection: sqlite3.Connection, protected: Protected) -> list[Victim
 def _thinned(
     connection: sqlite3.Connection, keep_every: int, worth: str, protected: Protected
 ) -> list[Victim]:
-    """All but every keep_every-th frame of each camera among the oldest PASS_ROWS."""
+    """All but every keep_every-th chain of each camera among the oldest PASS_ROWS frames; a key frame that
+    nothing builds on is a chain of its own."""
     numbered = (
-        f"SELECT {_COLUMNS}, worth, ROW_NUMBER() OVER (PARTITION BY device, camera ORDER BY seq) AS place "
+        f"SELECT {_COLUMNS}, worth, SUM({_IS_KEY}) OVER (PARTITION BY device, camera ORDER BY seq) AS chain "
         f"FROM (SELECT * FROM frames ORDER BY id LIMIT {PASS_ROWS})"
     )
-    query = f"SELECT {_COLUMNS} FROM ({numbered}) WHERE (place - 1) % ? != 0 AND {worth} ORDER BY id"
+    joined = (
+        f"SELECT {_COLUMNS}, MAX(worth) OVER (PARTITION BY device, camera, chain) AS worth, "
+        f"chain - MIN(chain) OVER (PARTITION BY device, camera) AS place FROM ({numbered})"
+    )
+    query = f"SELECT {_COLUMNS} FROM ({joined}) WHERE place % ? != 0 AND {worth} ORDER BY id"
     return _victims(connection.execute(query, (keep_every,)), protected)
 
 

@@ -119,6 +119,7 @@ class CloudStream(Protocol):
     """Frames up, replies down, until one side ends it."""
 
     max_in_flight: int
+    held_frames: bool  # whether the cloud decodes frames that hold cells
 
     async def send(self, frame: OutgoingFrame) -> None:
         """Waits until the connection takes it. CloudUnavailable: the stream has ended."""
@@ -191,6 +192,7 @@ class _GrpcStream:
 
     def __init__(self, call: _Call, place: str, tracing: Tracing) -> None:
         self.max_in_flight = 1
+        self.held_frames = False
         self._tracing = tracing
         self._call = call
         self._place = place
@@ -199,6 +201,7 @@ class _GrpcStream:
         """Wait for the cloud's first message: how many frames may be under way. CloudUnavailable."""
         first = await self._read()
         self.max_in_flight = max(1, first.opened.max_in_flight)
+        self.held_frames = first.opened.held_frames
         return self.max_in_flight
 
     async def cloud_time(self) -> float | None:

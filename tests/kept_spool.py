@@ -21,7 +21,9 @@ DOOR = ("box", "door")
 
 
 def outgoing(seq: int, camera: str = "door", num_bytes: int = 100) -> OutgoingFrame:
-    return OutgoingFrame("box", camera, seq, "detect", 1000 + seq, bytes([seq % 256]) * num_bytes)
+    """A key frame, as far as the spool looks at it."""
+    data = b"\x8b" + bytes([seq % 256]) * (num_bytes - 1)
+    return OutgoingFrame("box", camera, seq, "detect", 1000 + seq, data)
 
 
 class Clock:

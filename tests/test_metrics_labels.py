@@ -20,6 +20,7 @@ BUDGET = {
     "stage": "stages of the code",
     "reason": "words of the code, or an error class",
     "path": "live or spool",
+    "kind": "key or held",
     "use": "uses of certificates",
     "digest": "prompts held, and the last that are gone",
     "state": "states of a prompt",
