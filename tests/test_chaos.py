@@ -20,6 +20,7 @@ FAST = (
     "link_cut_often",
     "rows_rot",
     "stores_rot",
+    "still_cameras",
 )
 ROOT = Path(__file__).resolve().parent.parent
 TWO: list[FrameName] = [("a", 1), ("a", 2)]

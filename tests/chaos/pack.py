@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
-from tiny_pack import CH, contents, prompt_tensors
+from tiny_pack import CH, contents, holding, prompt_tensors
 
 from splitcodec.packs.write import PackContents, write_pack
 
@@ -47,7 +47,12 @@ def write_older_pack(folder: Path) -> None:
     write_pack(folder, _with_prompt(99))
 
 
-def _with_prompt(seed: int) -> PackContents:
-    base = contents()
+def write_holding_pack(folder: Path) -> None:
+    """A pack whose frames can hold cells."""
+    write_pack(folder, _with_prompt(0, holding()))
+
+
+def _with_prompt(seed: int, base: PackContents | None = None) -> PackContents:
+    base = base or contents()
     detect = replace(base.tasks["detect"], tensors=prompt_tensors(seed), tail=yolox_tail())
     return replace(base, tasks={"detect": detect})

@@ -275,6 +275,25 @@ def stores_rot(world: World, rot: Callable[[], None], named: Callable[[], set[Fr
     wait_until(lambda: world.edge_metric("spool_frames") < world.plan.frames, 120, "the spool to drain")
 
 
+def still_cameras(world: World) -> None:
+    """Frames that hold cells, each of which needs the one before: kills of both, resets, an outage."""
+    held = 0.0
+    world.start()
+    for _ in range(world.plan.kills):
+        for service in world.dice.sample([world.edge, world.cloud], 2):
+            world.accept(world.some())
+            held += world.edge_metric("held_cells_ratio_count")
+            service.kill()
+            if service is world.cloud:
+                world.accept(world.some())
+            service.start()
+        world.accept(world.some())
+        world.proxy.cut()
+    world.accept(world.plan.frames)
+    if not held:
+        raise TimeoutError("no frame held cells: the run shows nothing")
+
+
 PLAIN: dict[str, Scenario] = {
     scenario.__name__: scenario
     for scenario in (

@@ -16,7 +16,7 @@ from pathlib import Path
 from chaos import scenarios
 from chaos.certificates import Authority
 from chaos.ledger import FrameName, Verdict
-from chaos.pack import write_older_pack
+from chaos.pack import write_holding_pack, write_older_pack
 from chaos.world import Options, Plan, clock_env, world
 
 SPOOL = "spool.sqlite3"
@@ -116,6 +116,15 @@ def pages_torn(folder: Path, pack: Path, plan: Plan) -> Verdict:
         return made.settle()
 
 
+def still_cameras(folder: Path, pack: Path, plan: Plan) -> Verdict:
+    """See scenarios.still_cameras."""
+    holding = folder / "holding"
+    write_holding_pack(holding)
+    with world(folder, holding, plan, Options(edge_flags=("--hold=on", "--key-interval-s=2"))) as made:
+        scenarios.still_cameras(made)
+        return made.settle()
+
+
 def stores_rot(folder: Path, pack: Path, plan: Plan) -> Verdict:
     """See scenarios.stores_rot; what subscribers miss must be on the lists of lost frames."""
     with world(folder, pack, plan) as made:
@@ -174,6 +183,6 @@ SPECIAL: dict[str, Callable[[Path, Path, Plan], Verdict]] = {
     run.__name__: run
     for run in (
         disk_full, cloud_disk_full, clock_jumps, older_pack, certificate_expires, rows_rot, pages_torn,
-        stores_rot,
+        stores_rot, still_cameras,
     )
 }  # fmt: skip
