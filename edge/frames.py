@@ -24,10 +24,10 @@ class RecentFrames:
         self._picture_bytes = 0
         self.news = News()
 
-    def add_picture(self, frame_id: str, picture: bytes, jpeg_bytes: int | None = None) -> None:
-        """Keep the file of a frame whose result may come later; jpeg_bytes: see FrameSummary."""
+    def add_picture(self, frame_id: str, picture: bytes, sizes: FrameSizes | None = None) -> None:
+        """Keep the file of a frame whose result may come later."""
         self._pictures[frame_id] = picture
-        self._sizes[frame_id] = FrameSizes(len(picture), jpeg_bytes)
+        self._sizes[frame_id] = sizes or FrameSizes(len(picture), None, None)
         while len(self._sizes) > 2 * self._max_frames:  # some wait for their result
             self._sizes.popitem(last=False)
         self._picture_bytes += len(picture)

@@ -154,7 +154,7 @@ class EdgePipeline:
         sent = time.perf_counter()
         said = await self._links.sender.answer(entry, wait_s)
         self._observe(coded, len(picture))
-        self._frames.add_picture(frame_id(order.camera, coded.frame.seq), picture, coded.jpeg_bytes)
+        self._frames.add_picture(frame_id(order.camera, coded.frame.seq), picture, coded.sizes(len(picture)))
         if isinstance(said, str):
             self._traces.frame(coded, "spooled")
             return spooled_status(coded.frame, said)

@@ -67,7 +67,8 @@ class FrameSummary:
     """A recent frame in a list; times in seconds.
 
     picture_bytes: of the file that was posted; jpeg_bytes: of the network's input as JPEG of quality 75,
-    counted while somebody looks; None if not known; has_picture: its overlay can be had; found: the first few
+    counted while somebody looks; None if not known; held: share of the cells that were not sent, None for a
+    whole frame; has_picture: its overlay can be had; found: the first few
     classes of the answer; objects: boxes, None for tasks that give none.
     """
 
@@ -78,6 +79,7 @@ class FrameSummary:
     num_bytes: int
     picture_bytes: int | None
     jpeg_bytes: int | None
+    held: float | None
     rate: float
     total: float
     has_picture: bool

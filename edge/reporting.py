@@ -13,6 +13,7 @@ from edge.report import FrameReport, FrameStatus, FrameSummary, Timings
 from edge.uplink import CloudAnswer, OutgoingFrame
 from splitcodec.codec import EncodedFrame
 from splitcodec.frame import Canvas
+from splitcodec.held_bitstream import is_held
 from splitcodec.wire.names import MAX_SEQ
 
 JPEG_QUALITY: Final = 75
@@ -24,9 +25,10 @@ class FrameSizes:
 
     picture_bytes: int | None
     jpeg_bytes: int | None
+    held: float | None
 
 
-UNKNOWN_SIZES: Final = FrameSizes(None, None)
+UNKNOWN_SIZES: Final = FrameSizes(None, None, None)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class CodedFrame:
     prompt_digest: bytes
     stage_seconds: dict[str, float]
     jpeg_bytes: int | None = None
+
+    def sizes(self, picture_bytes: int) -> FrameSizes:
+        """Of a frame made from a file of so many bytes."""
+        held = self.encoded.held if is_held(self.frame.bitstream) else None
+        return FrameSizes(picture_bytes, self.jpeg_bytes, held)
 
     @property
     def bpp(self) -> float:
@@ -128,6 +135,7 @@ def frame_summary(report: FrameReport, sizes: FrameSizes, *, has_picture: bool) 
         num_bytes=report.num_bytes,
         picture_bytes=sizes.picture_bytes,
         jpeg_bytes=sizes.jpeg_bytes,
+        held=sizes.held,
         rate=report.rate,
         total=report.timings.total,
         has_picture=has_picture,

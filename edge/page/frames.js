@@ -78,6 +78,7 @@ function drawFrame(frame) {
     ["task", frame.task],
     ["sent", bytes(frame.num_bytes) + posted],
     ...(frame.jpeg_bytes ? [["as JPEG 75", `${bytes(frame.jpeg_bytes)} at the network's size (${times(frame.jpeg_bytes / frame.num_bytes)})`]] : []),
+    ...(frame.held === null ? [] : [["kept from before", `${Math.round(100 * frame.held)} % of the picture`]]),
     ["rate", frame.rate.toFixed(2)],
     ["answer after", duration(frame.total)],
   ]);
