@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 # The suite draws the same examples on every run, and no clock decides one; `make fuzz` looks for new ones.
 settings.register_profile("suite", derandomize=True, deadline=None)
 settings.load_profile("suite")
+
+# torch.export reasons about sizes with sympy, whose cache of a thousand entries is too small for a codec.
+os.environ.setdefault("SYMPY_CACHE_SIZE", "None")
 
 GOLDEN = Path(__file__).parent / "golden"
 

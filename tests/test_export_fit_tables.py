@@ -111,6 +111,7 @@ def test_export_fits_tables_and_both_sides_use_them(
     whole_run: WholeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_tiny_sizes(monkeypatch)
+    whole_run.share_graphs(monkeypatch)
     words = ("--codec", whole_run.codec_file, "--prompt", whole_run.task_file, "--teacher", whole_run.teacher)
     words += ("--labels", whole_run.folder / "labels.txt", "--fit", whole_run.photos)
     command("export", *words, "--out", tmp_path / "pack")

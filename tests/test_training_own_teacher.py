@@ -47,6 +47,7 @@ def test_example_runs_from_photos_to_an_answer(
     monkeypatch.setattr(recipes, "OWN_TEACHER", replace(recipes.OWN_TEACHER, steps=3, crop=64, batch=4))
     monkeypatch.setattr(setting, "STATISTICS_BATCHES", 2)
     monkeypatch.setattr(build, "EXAMPLE", EXPORT_EXAMPLE)
+    whole_run.share_graphs(monkeypatch)
     teacher = ("--teacher", f"{EXAMPLE}:teacher", "--split", "body", "--weights", weights)
     words = ("--task", "colour", "--data", whole_run.photos, "--codec", whole_run.codec_file)
     command("train", "prompt", *teacher, *words, "--out", tmp_path / "colour", "--no-compile")

@@ -21,7 +21,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 from splitcodec.cli import app
-from splitcodec.export import build
+from splitcodec.export import build, checkpoint_pack
+from splitcodec.export.build import CodecGraphs
+from splitcodec.models.codec import FeatureCodec
 from splitcodec.models.sizes import SIZES, CodecSizes
 from splitcodec.training import prompt_run
 from splitcodec.training.codec_run import CodecParts, build_parts
@@ -164,6 +166,7 @@ class WholeRun:
     codec_before: str  # digests of the codec's state before and after stage 2
     parts: TaskParts
     output: str
+    graphs: CodecGraphs  # as the export made them
 
     @property
     def codec_file(self) -> Path:
@@ -176,6 +179,18 @@ class WholeRun:
     @property
     def pack(self) -> Path:
         return self.folder / "pack"
+
+    def share_graphs(self, patch: pytest.MonkeyPatch) -> None:
+        """Exports of this very codec take the graphs of its own export: tracing them is half a minute.
+
+        That a second export gives the same bytes is shown in test_export_tasks.py.
+        """
+
+        def made(codec: FeatureCodec, prompt: object) -> CodecGraphs:
+            assert state_digest(codec) == self.codec_before, "another codec than the run's"
+            return self.graphs
+
+        patch.setattr(checkpoint_pack, "export_codec", made)
 
 
 def use_tiny_sizes(patch: pytest.MonkeyPatch) -> None:
@@ -203,18 +218,24 @@ def _make_run(folder: Path) -> WholeRun:
     terms = '[{"name": "waves", "origin": "this test", "licence": "CC0", "items": 4}]'
     (folder / "terms.json").write_text(terms)
     made: list[tuple[TaskParts, str]] = []
-    fresh_parts = prompt_run.task_parts
+    graphs: list[CodecGraphs] = []
+    fresh_parts, export_codec = prompt_run.task_parts, checkpoint_pack.export_codec
 
     def recorded(*arguments: object) -> TaskParts:
         parts = fresh_parts(*arguments)  # type: ignore[arg-type]
         made.append((parts, state_digest(parts.codec)))
         return parts
 
+    def exported(codec: FeatureCodec, prompt: dict[str, torch.Tensor]) -> CodecGraphs:
+        graphs.append(export_codec(codec, prompt))
+        return graphs[-1]
+
     data = ("--data", photos, "--teacher", teacher)
     codec, detect = folder / "codec", folder / "detect"
     with pytest.MonkeyPatch.context() as patch:
         use_tiny_sizes(patch)
         patch.setattr(prompt_run, "task_parts", recorded)
+        patch.setattr(checkpoint_pack, "export_codec", exported)
         command("train", "codec", *data, "--out", codec, "--no-compile")
         stage1 = codec / "final.safetensors"
         command("train", "prompt", *data, "--codec", stage1, "--out", detect, "--no-compile")
@@ -222,7 +243,7 @@ def _make_run(folder: Path) -> WholeRun:
         words += ("--data-terms", folder / "terms.json", "--name", "tiny-owls", "--notes", "made in a test")
         output = command("export", "--codec", stage1, "--teacher", teacher, "--out", folder / "pack", *words)
     (parts, before) = made[0]
-    return WholeRun(folder, photos, teacher, before, parts, output)
+    return WholeRun(folder, photos, teacher, before, parts, output, graphs[0])
 
 
 @pytest.fixture(scope="session")
