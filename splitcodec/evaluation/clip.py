@@ -96,12 +96,11 @@ class _Figures(TypedDict):
 
 @dataclass(frozen=True)
 class _Sent:
-    """One frame: what the tail gave, bytes that travelled, share that did not, seconds of the encoder."""
+    """One frame: what the tail gave, bytes that travelled, share that did not."""
 
     outputs: Outputs
     num_bytes: int
     held: float
-    seconds: float
 
 
 class OurClip:
@@ -148,8 +147,7 @@ class OurClip:
             if worth is not None:
                 ours, theirs = sent.state, found.state()
             outputs = self._tail.run({TAIL_INPUT: found.feature})
-            spent = sum(sent.stage_seconds.values())
-            sent_frames.append(_Sent(outputs, sent.num_bytes, sent.held, spent))
+            sent_frames.append(_Sent(outputs, sent.num_bytes, sent.held))
             self._advance()
         return sent_frames
 
@@ -162,7 +160,7 @@ class OurClip:
             shown = canvas.size.canvas_window
             grey = Image.fromarray(canvas.pixels[: shown.height, : shown.width]).convert("L")
             small = np.asarray(grey.resize((WIDTH, HEIGHT), Image.Resampling.BOX))
-            sent_frames.append(single if gate.passes(small) else _Sent(sent_frames[-1].outputs, 0, 1.0, 0.0))
+            sent_frames.append(single if gate.passes(small) else _Sent(sent_frames[-1].outputs, 0, 1.0))
         return sent_frames
 
     def _row(
@@ -174,7 +172,6 @@ class OurClip:
         min_change: float | None = None,
     ) -> ClipRow:
         agreement = self._judge.score([one.outputs for one in sent])
-        spent = None if system == "gated" else float(np.median([one.seconds for one in sent]))
         sizes, shares = [one.num_bytes for one in sent], [one.held for one in sent]
         return ClipRow(
             system=system,
@@ -183,7 +180,6 @@ class OurClip:
             bytes_per_frame=round(float(np.mean(sizes)), 1),
             bytes_median=float(np.median(sizes)),
             **_rounded(agreement),
-            encode_ms=None if spent is None else round(1e3 * spent, 2),
             held=None if system == "single" else round(float(np.mean(shares)), 3),
             min_change=min_change,
         )

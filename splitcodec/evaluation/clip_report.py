@@ -24,8 +24,7 @@ class ClipRow:
     those that changed by less than `min_change`, whose answer stays the last one's; bytes_per_frame,
     bytes_median: real bytes (of video no median: frames share one bitstream); agreement, agreement50: AP
     0.50:0.95 and at 0.50; low, high: 95 % bootstrap interval of `agreement` over seconds of the clip, drawn
-    with replacement; held: mean share of the cells, or share of the frames that were left out; encode_ms:
-    median time of the encoder for a frame, None where it is not ours.
+    with replacement; held: mean share of the cells, or share of the frames that were left out.
     """
 
     system: System
@@ -38,7 +37,6 @@ class ClipRow:
     low: float
     high: float
     held: float | None
-    encode_ms: float | None = None
     min_change: float | None = None
 
 
@@ -69,8 +67,8 @@ def to_json(report: ClipReport) -> str:
 def table(report: ClipReport, rate: float | None = None) -> list[str]:
     """The rows as a Markdown table, a line each; rate: of ours only those."""
     lines = [
-        "| way | setting | bytes a frame | median | agreement | 95 % | at IoU 0.5 | held | encoder, ms |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| way | setting | bytes a frame | median | agreement | 95 % | at IoU 0.5 | held |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in report.rows:
         if rate is not None and row.system not in VIDEO_CODECS and row.setting != rate:
@@ -82,12 +80,9 @@ def table(report: ClipReport, rate: float | None = None) -> list[str]:
             setting += f", a bit is worth {row.worth:g}"
         median = "" if row.bytes_median is None else f"{row.bytes_median:.0f}"
         held = "" if row.held is None else f"{row.held:.0%}"
-        spent = "" if row.encode_ms is None else f"{row.encode_ms:.1f}"
         interval = f"{row.low:.2f} to {row.high:.2f}"
         size, accuracy = f"{row.bytes_per_frame:.0f} | {median}", f"{row.agreement:.3f} | {interval}"
-        lines.append(
-            f"| {row.system} | {setting} | {size} | {accuracy} | {row.agreement50:.3f} | {held} | {spent} |"
-        )
+        lines.append(f"| {row.system} | {setting} | {size} | {accuracy} | {row.agreement50:.3f} | {held} |")
     return lines
 
 
