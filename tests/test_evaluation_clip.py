@@ -98,6 +98,8 @@ def test_the_command_of_the_page_reports_every_way(
     assert rates[0].bytes_per_frame < rates[2].bytes_per_frame
     for row in report.rows:
         assert 0 <= row.agreement <= row.agreement50 <= 1
+        assert 0 <= row.low <= row.high <= 1
+        assert (row.encode_ms is not None) == (row.system in ("single", "held"))
         if row.system == "gated":
             assert row.bytes_per_frame <= rates[row.setting].bytes_per_frame
         if row.system == "held":

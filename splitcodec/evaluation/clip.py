@@ -10,19 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 import numpy as np
 from PIL import Image
 
 from splitcodec.codec import FeatureDecoder, FeatureEncoder, LatentState
 from splitcodec.errors import SettingsError, UnknownTask
-from splitcodec.evaluation.average_precision import FoundBoxes
-from splitcodec.evaluation.clip_boxes import BoxFiles, is_trusted
+from splitcodec.evaluation.clip_judge import Agreement, ClipJudge
 from splitcodec.evaluation.clip_report import ClipReport, ClipRow, System
 from splitcodec.evaluation.clip_video import CRFS, SETTINGS, VIDEO_CODECS, code_clip, read_clip
-from splitcodec.evaluation.dataset import Dataset, Photo
-from splitcodec.evaluation.detection import BoxRules, DetectionScorer
 from splitcodec.evaluation.report import FileUnderTest, PackUnderTest
 from splitcodec.evaluation.run import BOX_RULES, EvaluationProgress, sha256_of
 from splitcodec.evaluation.systems import Outputs, TeacherSystem, open_teacher
@@ -65,7 +62,7 @@ def evaluate_clip(options: ClipOptions, progress: EvaluationProgress) -> ClipRep
     teacher = open_teacher(options.teacher, section.postprocess, options.threads)
     pictures = read_clip(options.clip, options.fps, options.frames)
     canvases = [to_canvas(picture, section.input) for picture in pictures]
-    judge = ClipJudge(canvases, teacher, section.labels, BOX_RULES[section.postprocess])
+    judge = ClipJudge(canvases, teacher, section.labels, BOX_RULES[section.postprocess], options.fps)
     ways = len(options.rates) * (1 + len(WORTHS)) + len(VIDEO_CODECS) * len(CRFS)
     progress.begin(options.task, ways * len(canvases))
     ours = OurClip(pack, options, canvases, judge, progress.advance)
@@ -90,46 +87,21 @@ def evaluate_clip(options: ClipOptions, progress: EvaluationProgress) -> ClipRep
     )
 
 
-class ClipJudge:
-    """Holds outputs against what the teacher finds in the frames as they are."""
-
-    def __init__(
-        self, canvases: Sequence[Canvas], teacher: TeacherSystem, labels: Sequence[str], rules: BoxRules
-    ) -> None:
-        self._canvases = canvases
-        self._photos = [
-            Photo(number, f"{number}", canvas.source_height, canvas.source_width)
-            for number, canvas in enumerate(canvases)
-        ]
-        found = self._found([teacher.predict(canvas.pixels) for canvas in canvases], labels, rules)
-        truths = [(one, int(row)) for one in found for row in np.flatnonzero(is_trusted(one))]
-        self.boxes = len(truths)
-        self._scorer = DetectionScorer(Dataset(BoxFiles(self._photos, truths, labels), "clip"), labels, rules)
-
-    def score(self, outputs: Sequence[Outputs]) -> tuple[float, float]:
-        """Agreement over IoU 0.50 to 0.95, and at 0.50, of outputs frame by frame."""
-        found = [
-            self._scorer.read_outputs(photo, canvas.size, one)
-            for photo, canvas, one in zip(self._photos, self._canvases, outputs, strict=True)
-        ]
-        score = self._scorer.score(found, found, np.ones((1, len(found)), np.int64))
-        return score.accuracy, score.detail["map50"]
-
-    def _found(self, outputs: Sequence[Outputs], labels: Sequence[str], rules: BoxRules) -> list[FoundBoxes]:
-        scorer = DetectionScorer(Dataset(BoxFiles(self._photos, [], labels), "clip"), labels, rules)
-        return [
-            scorer.read_outputs(photo, canvas.size, one)
-            for photo, canvas, one in zip(self._photos, self._canvases, outputs, strict=True)
-        ]
+class _Figures(TypedDict):
+    agreement: float
+    agreement50: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class _Sent:
-    """One frame: what the tail gave, bytes that travelled, share that did not."""
+    """One frame: what the tail gave, bytes that travelled, share that did not, seconds of the encoder."""
 
     outputs: Outputs
     num_bytes: int
     held: float
+    seconds: float
 
 
 class OurClip:
@@ -175,7 +147,9 @@ class OurClip:
                 found = self._decoder.decompress(sent.data, theirs)
             if worth is not None:
                 ours, theirs = sent.state, found.state()
-            sent_frames.append(_Sent(self._tail.run({TAIL_INPUT: found.feature}), sent.num_bytes, sent.held))
+            outputs = self._tail.run({TAIL_INPUT: found.feature})
+            spent = sum(sent.stage_seconds.values())
+            sent_frames.append(_Sent(outputs, sent.num_bytes, sent.held, spent))
             self._advance()
         return sent_frames
 
@@ -188,7 +162,7 @@ class OurClip:
             shown = canvas.size.canvas_window
             grey = Image.fromarray(canvas.pixels[: shown.height, : shown.width]).convert("L")
             small = np.asarray(grey.resize((WIDTH, HEIGHT), Image.Resampling.BOX))
-            sent_frames.append(single if gate.passes(small) else _Sent(sent_frames[-1].outputs, 0, 1.0))
+            sent_frames.append(single if gate.passes(small) else _Sent(sent_frames[-1].outputs, 0, 1.0, 0.0))
         return sent_frames
 
     def _row(
@@ -199,7 +173,8 @@ class OurClip:
         worth: float | None = None,
         min_change: float | None = None,
     ) -> ClipRow:
-        agreement, agreement50 = self._judge.score([one.outputs for one in sent])
+        agreement = self._judge.score([one.outputs for one in sent])
+        spent = None if system == "gated" else float(np.median([one.seconds for one in sent]))
         sizes, shares = [one.num_bytes for one in sent], [one.held for one in sent]
         return ClipRow(
             system=system,
@@ -207,8 +182,8 @@ class OurClip:
             worth=worth,
             bytes_per_frame=round(float(np.mean(sizes)), 1),
             bytes_median=float(np.median(sizes)),
-            agreement=round(agreement, 4),
-            agreement50=round(agreement50, 4),
+            **_rounded(agreement),
+            encode_ms=None if spent is None else round(1e3 * spent, 2),
             held=None if system == "single" else round(float(np.mean(shares)), 3),
             min_change=min_change,
         )
@@ -235,11 +210,24 @@ def _video_rows(
                 received[: shown.height, : shown.width] = picture
                 outputs.append(teacher.predict(received))
                 advance()
-            agreement, agreement50 = judge.score(outputs)
-            size = round(coded.num_bytes / len(parts), 1)
             yield ClipRow(
-                codec, float(crf), None, size, None, round(agreement, 4), round(agreement50, 4), None
+                system=codec,
+                setting=float(crf),
+                worth=None,
+                bytes_per_frame=round(coded.num_bytes / len(parts), 1),
+                bytes_median=None,
+                held=None,
+                **_rounded(judge.score(outputs)),
             )
+
+
+def _rounded(agreement: Agreement) -> _Figures:
+    return {
+        "agreement": round(agreement.over_all, 4),
+        "agreement50": round(agreement.at_50, 4),
+        "low": round(agreement.low, 4),
+        "high": round(agreement.high, 4),
+    }
 
 
 def _key_frames(fps: float) -> int:

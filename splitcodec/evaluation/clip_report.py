@@ -23,7 +23,9 @@ class ClipRow:
     setting: our rate, or the CRF; worth: of a bit, None where nothing is held; gated: single frames but for
     those that changed by less than `min_change`, whose answer stays the last one's; bytes_per_frame,
     bytes_median: real bytes (of video no median: frames share one bitstream); agreement, agreement50: AP
-    0.50:0.95 and at 0.50; held: mean share of the cells, or share of the frames that were left out.
+    0.50:0.95 and at 0.50; low, high: 95 % bootstrap interval of `agreement` over seconds of the clip, drawn
+    with replacement; held: mean share of the cells, or share of the frames that were left out; encode_ms:
+    median time of the encoder for a frame, None where it is not ours.
     """
 
     system: System
@@ -33,7 +35,10 @@ class ClipRow:
     bytes_median: float | None
     agreement: float
     agreement50: float
+    low: float
+    high: float
     held: float | None
+    encode_ms: float | None = None
     min_change: float | None = None
 
 
@@ -64,8 +69,8 @@ def to_json(report: ClipReport) -> str:
 def table(report: ClipReport, rate: float | None = None) -> list[str]:
     """The rows as a Markdown table, a line each; rate: of ours only those."""
     lines = [
-        "| way | setting | bytes a frame | median | agreement | at IoU 0.5 | held |",
-        "|---|---|---|---|---|---|---|",
+        "| way | setting | bytes a frame | median | agreement | 95 % | at IoU 0.5 | held | encoder, ms |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in report.rows:
         if rate is not None and row.system not in VIDEO_CODECS and row.setting != rate:
@@ -77,10 +82,12 @@ def table(report: ClipReport, rate: float | None = None) -> list[str]:
             setting += f", a bit is worth {row.worth:g}"
         median = "" if row.bytes_median is None else f"{row.bytes_median:.0f}"
         held = "" if row.held is None else f"{row.held:.0%}"
-        figures = (
-            f"{row.bytes_per_frame:.0f} | {median} | {row.agreement:.3f} | {row.agreement50:.3f} | {held}"
+        spent = "" if row.encode_ms is None else f"{row.encode_ms:.1f}"
+        interval = f"{row.low:.2f} to {row.high:.2f}"
+        size, accuracy = f"{row.bytes_per_frame:.0f} | {median}", f"{row.agreement:.3f} | {interval}"
+        lines.append(
+            f"| {row.system} | {setting} | {size} | {accuracy} | {row.agreement50:.3f} | {held} | {spent} |"
         )
-        lines.append(f"| {row.system} | {setting} | {figures} |")
     return lines
 
 
