@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 CLIENT_TIMEOUT_S: Final = 10.0
+STOP_POLL_S: Final = 0.05  # between two looks whether to stop; the default delays each stop by half a second
 HEALTH_PATH: Final = "/healthz"
 READY_PATH: Final = "/readyz"
 
@@ -63,7 +64,9 @@ class MetricsServer:
                 "choose another metrics_port (0 takes a free one)"
             ) from error
         server.set_app(app)
-        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, args=(STOP_POLL_S,), name="metrics", daemon=True
+        )
         thread.start()
         return cls(server, thread)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socketserver
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +20,6 @@ settings.load_profile("suite")
 
 # torch.export reasons about sizes with sympy, whose cache of a thousand entries is too small for a codec.
 os.environ.setdefault("SYMPY_CACHE_SIZE", "None")
-
-# How often a server looks whether it shall stop; twice a second costs every test with a cloud half of one.
-socketserver.BaseServer.serve_forever.__defaults__ = (0.02,)
 
 GOLDEN = Path(__file__).parent / "golden"
 

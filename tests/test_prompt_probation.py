@@ -13,6 +13,7 @@ from edge_rig import JPEG_TYPE, picture
 from waiting import until
 
 from cloud.live_prompts import LivePrompt
+from cloud.runner import Admission
 from splitcodec.errors import GraphFailed
 from splitcodec.packs.prompt_pack import cut_prompt_pack
 from splitcodec.prompt_probation import FAILURES, FIRST_FRAMES, Probation
@@ -119,9 +120,9 @@ async def test_a_cloud_goes_back_by_itself(
         if live.prompt.wire_digest == new:
             raise GraphFailed("the tail gave NaN")
 
-    def ill_answer(live: LivePrompt, bitstreams: list[bytes]) -> object:
+    def ill_answer(live: LivePrompt, frames: list[Admission]) -> object:
         is_ill(live)
-        return answer(live, bitstreams)
+        return answer(live, frames)
 
     def ill_probe(live: LivePrompt) -> None:
         is_ill(live)
@@ -148,10 +149,10 @@ async def test_a_frame_that_fails_alone_is_not_the_prompts_fault(
     new, bad = wire(packs.newer, "detect"), coded(packs.newer, "detect", seed=5)
     answer = LivePrompt.answer
 
-    def choosy(live: LivePrompt, bitstreams: list[bytes]) -> object:
-        if bad in bitstreams:
+    def choosy(live: LivePrompt, frames: list[Admission]) -> object:
+        if bad in [frame.bitstream for frame in frames]:
             raise GraphFailed("this frame")
-        return answer(live, bitstreams)
+        return answer(live, frames)
 
     async with cloud_on(packs.first, tmp_path) as cloud:
         await cloud.publish(cut_prompt_pack(packs.newer, "detect"), activate=True)
