@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import splitcodec
 from cloud.packs import PackRunner
-from cloud.runner import TaskOutput
+from cloud.runner import TaskOutput, run_together
 from splitcodec.cli import app
 from splitcodec.errors import (
     BrokenFrame,
@@ -67,7 +67,7 @@ def test_bytes_are_the_commands_and_the_answer_is_the_clouds(
     assert sent.bitstream == out.read_bytes()
     assert (sent.num_bytes, sent.task, sent.rate) == (len(sent.bitstream), task, 1)
     with default_cloud.admit(sent.bitstream) as admitted:
-        (output,) = admitted.run([sent.bitstream])
+        (output,) = run_together([admitted])
     assert isinstance(output, TaskOutput)
     assert default_codec.decode(sent.bitstream) == output.answer
     done = CliRunner().invoke(app, ["decode", str(out), "--engine", "ort-cpu"], catch_exceptions=False)
