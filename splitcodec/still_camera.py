@@ -11,7 +11,6 @@ from typing import Final
 
 from splitcodec.codec import LatentState
 from splitcodec.codec.held import WORTH_OF_A_BIT
-from splitcodec.errors import SettingsError
 from splitcodec.picture import Image
 from splitcodec.picture_codec import EncodedPicture, PictureCodec
 from splitcodec.tasks import ResultLimits, TaskAnswer
@@ -36,8 +35,7 @@ class StillCameraEncoder:
 
         UnknownTask; SettingsError: the pack cannot hold cells.
         """
-        if not codec.pack.holds:
-            raise SettingsError(f"pack {codec.pack.name} cannot hold cells; export it again")
+        codec.pack.check_holds()
         codec.pack.task(task)
         self._codec, self._task, self._rate = codec, task, rate
         self._key_frames, self._worth = key_frames, worth

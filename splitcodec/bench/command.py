@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from splitcodec.bench.batch_command import batches_command
+from splitcodec.bench.hold_command import hold_command
 from splitcodec.bench.latency import (
     GRAPHS,
     WAITING,
@@ -119,6 +120,7 @@ def latency_command(
     typer.echo("\n".join(lines(report)))
 
 
+app.command("hold")(hold_command)
 app.command("memory")(memory_command)
 app.command("rate-control")(rate_control_command)
 app.command("spool")(spool_command)

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from splitcodec.codec import FeatureDecoder, FeatureEncoder, LatentState
-from splitcodec.errors import SettingsError, UnknownTask
+from splitcodec.errors import UnknownTask
 from splitcodec.evaluation.clip_judge import Agreement, ClipJudge
 from splitcodec.evaluation.clip_report import ClipReport, ClipRow, System
 from splitcodec.evaluation.clip_video import CRFS, SETTINGS, VIDEO_CODECS, code_clip, read_clip
@@ -57,8 +57,7 @@ def evaluate_clip(options: ClipOptions, progress: EvaluationProgress) -> ClipRep
     section = pack.task(options.task)
     if section.postprocess not in BOX_RULES:
         raise UnknownTask(f"task {options.task!r} finds no boxes; --clip needs a detection task")
-    if not pack.holds:
-        raise SettingsError(f"pack {pack.name} cannot hold cells; export it again with this version")
+    pack.check_holds()
     teacher = open_teacher(options.teacher, section.postprocess, options.threads)
     pictures = read_clip(options.clip, options.fps, options.frames)
     canvases = [to_canvas(picture, section.input) for picture in pictures]

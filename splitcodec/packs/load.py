@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from splitcodec.entropy import SIGMA_LEVELS, SymbolTables
-from splitcodec.errors import InvalidManifest, InvalidTables, UnknownTask, UnsafePack
+from splitcodec.errors import InvalidManifest, InvalidTables, SettingsError, UnknownTask, UnsafePack
 from splitcodec.packs.check import check_graph, check_picture, check_tail
 from splitcodec.packs.digest import wire_digest
 from splitcodec.packs.files import PackFiles, open_files, read_verified
@@ -81,6 +81,11 @@ class Pack:
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks, sorted."""
         return tuple(sorted(self.manifest.tasks))
+
+    def check_holds(self) -> None:
+        """SettingsError: the pack cannot hold cells."""
+        if not self.holds:
+            raise SettingsError(f"pack {self.name} cannot hold cells; export it again with this version")
 
     def task(self, task: str) -> TaskSection:
         """Input convention, labels, postprocess and tail entry of a task; raises UnknownTask."""
