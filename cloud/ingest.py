@@ -18,7 +18,7 @@ from cloud.metrics import CloudMetrics
 from cloud.pipeline import Answer, Pipeline
 from cloud.status import CallRefusal, end_call, refusal_for, refusing
 from cloud.store import Committed
-from splitcodec.errors import ServiceStopping
+from splitcodec.errors import FrameMissing, ServiceStopping
 from splitcodec.wire.integrity import response_crc
 from splitcodec.wire.names import TIME_KEY
 from splitcodec.wire.v1.ingest_pb2 import (
@@ -174,7 +174,10 @@ class _StreamSession:
                 yield _response(part)
 
     async def _read(self, requests: AsyncIterable[StreamRequest]) -> None:
+        count = 0
         async for request in requests:
+            _check_place(request, count)
+            count += 1
             await self._frame_places.acquire()
             await self._devices.pace(request.frame.key.device)
             answer = asyncio.create_task(self._answer(request.frame))
@@ -231,6 +234,15 @@ class _StreamSession:
         for entry in self._in_flight:
             entry.answer.cancel()
         await asyncio.gather(*(entry.answer for entry in self._in_flight), return_exceptions=True)
+
+
+def _check_place(request: StreamRequest, count: int) -> None:
+    """FrameMissing: a message between this one and the `count` before it was lost, or what it held was."""
+    if not request.HasField("frame") or (request.HasField("index") and request.index != count):
+        raise FrameMissing(
+            f"message {count} of the stream came without a frame, or with index {request.index}: the link "
+            "lost something; connect again, send everything after the last ack, and use TLS"
+        )
 
 
 def _parts(settled: list[_Settled]) -> Iterator[list[_Settled]]:

@@ -52,6 +52,7 @@ STATUS: Final[dict[type[errors.SplitcodecError], grpc.StatusCode]] = {
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.WorkersUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ServiceStopping: grpc.StatusCode.UNAVAILABLE,
+    errors.FrameMissing: grpc.StatusCode.UNAVAILABLE,
 }
 
 SETTLING: Final[tuple[type[errors.SplitcodecError], ...]] = (

@@ -113,6 +113,7 @@ class Reply:
     answers: tuple[CloudAnswer, ...]
     refusals: tuple[Refused, ...]
     acks: tuple[FrameKey, ...]
+    unread: tuple[FrameKey, ...] = ()  # answers that this edge cannot read, settled nevertheless
 
 
 class CloudStream(Protocol):
@@ -196,6 +197,7 @@ class _GrpcStream:
         self._tracing = tracing
         self._call = call
         self._place = place
+        self._num_sent = 0
 
     async def open(self) -> int:
         """Wait for the cloud's first message: how many frames may be under way. CloudUnavailable."""
@@ -208,11 +210,9 @@ class _GrpcStream:
         """The cloud's unix time when it opened the stream, which it has; None if it did not tell."""
         metadata = cast("Iterable[tuple[str, str]]", await self._call.initial_metadata() or ())
         told = [value for key, value in metadata if key == TIME_KEY]
-        return (
-            int(told[0]) / 1e9
-            if told and told[0].isascii() and told[0].isdigit() and len(told[0]) < 20
-            else None
-        )
+        if not (told and told[0].isascii() and told[0].isdigit() and len(told[0]) < 20):
+            return None
+        return int(told[0]) / 1e9
 
     async def send(self, frame: OutgoingFrame) -> None:
         """See CloudStream."""
@@ -225,17 +225,20 @@ class _GrpcStream:
         )
         message.crc32c = frame_crc(message)
         try:
-            await self._call.write(ingest_pb2.StreamRequest(frame=message))
+            await self._call.write(ingest_pb2.StreamRequest(frame=message, index=self._num_sent))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             raise CloudUnavailable(f"the cloud at {self._place} ended the stream") from error
+        self._num_sent += 1
 
     async def receive(self) -> Reply:
         """See CloudStream."""
         response = await self._read()
+        answers = [(_key(result.key), _answer(result)) for result in response.results]
         return Reply(
-            tuple(filter(None, map(_answer, response.results))),
+            tuple(answer for _, answer in answers if answer is not None),
             tuple(map(_refused, response.rejections)),
             tuple(map(_key, response.acks)),
+            tuple(key for key, answer in answers if answer is None),
         )
 
     async def _read(self) -> ingest_pb2.StreamResponse:

@@ -25,10 +25,11 @@ async def away(codec: Codec, folder: Path, **options: object) -> AsyncIterator[t
         target = f"127.0.0.1:{port}"
         rig = await stack.enter_async_context(edge_rig(codec, folder, cloud_target=target, **options))
         clouds = await stack.enter_async_context(AsyncExitStack())
-        yield rig, lambda: clouds.enter_async_context(fake_cloud(port))
+        yield rig, lambda cloud=None: clouds.enter_async_context(fake_cloud(port, cloud))
 
 
-Return = Callable[[], Awaitable[FakeCloud]]
+Return = Callable[..., Awaitable[FakeCloud]]
+"""Takes the FakeCloud that comes back, if it is not to be a plain one."""
 
 
 async def state(rig: EdgeRig, name: str) -> str:

@@ -77,7 +77,7 @@ class Refusal(Exception):
 
 @dataclass
 class FakeCloud(ingest_pb2_grpc.FeatureIngestServicer):
-    """Keeps the frames it gets and answers each with `answer`; settles in order; opened: streams."""
+    """Keeps the frames it gets and answers each with `answer`; settles in order; opened: streams so far."""
 
     answer: Answer = see_a_cat
     frames: list[ingest_pb2.Frame] = field(default_factory=list)
@@ -85,6 +85,8 @@ class FakeCloud(ingest_pb2_grpc.FeatureIngestServicer):
     opened: int = 0
     max_in_flight: int = 16
     got: asyncio.Condition = field(default_factory=asyncio.Condition)
+    indexes: list[int] = field(default_factory=list)  # as the messages came
+    loses: list[bool] = field(default_factory=list)  # which of the next responses vanish on their way
 
     async def Stream(
         self, requests: AsyncIterator[ingest_pb2.StreamRequest], context: grpc.aio.ServicerContext
@@ -104,6 +106,8 @@ class FakeCloud(ingest_pb2_grpc.FeatureIngestServicer):
                     if not refusal.settled:
                         await context.abort(refusal.code, refusal.message)
                 else:
+                    if self.loses and self.loses.pop(0):
+                        continue
                     yield ingest_pb2.StreamResponse(results=[result], acks=[frame.key])
         finally:
             reading.cancel()
@@ -112,6 +116,7 @@ class FakeCloud(ingest_pb2_grpc.FeatureIngestServicer):
         async for request in requests:
             async with self.got:
                 self.frames.append(request.frame)
+                self.indexes.append(request.index)
                 self.got.notify_all()
             answers.put_nowait((request.frame, asyncio.ensure_future(self.answer(request.frame, context))))
         answers.put_nowait(None)

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
+from http2_frames import Http2Frames
+
 CHUNK: Final = 1400  # bytes passed on at once, about a packet
 BUFFER: Final = 8 * 1024  # per socket: what hides in here is neither sent nor felt by the sender
 LINE_BYTES: Final = 256 * 1024  # on the way while the line has a delay
@@ -28,7 +30,8 @@ class Faults:
     """What is wrong with the link now. *_bps: bits per second, None for no limit; delay_s: each way.
 
     stalled: nothing passes, connections stay; refuse: new connections are closed at once; corrupt_every: one
-    bit in so many bytes is flipped, on the average (0: none).
+    bit in so many bytes is flipped, on the average (0: none); lose_every: one HTTP/2 DATA frame in so many is
+    lost whole, on the average (0: none).
     """
 
     up_bps: float | None = None
@@ -37,6 +40,7 @@ class Faults:
     stalled: bool = False
     refuse: bool = False
     corrupt_every: int = 0
+    lose_every: int = 0
 
 
 @dataclass(eq=False)
@@ -50,6 +54,10 @@ class _Pipe:
         default_factory=lambda: asyncio.Queue(LINE_BYTES // CHUNK)
     )
     held: bool = False
+    frames: Http2Frames = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.frames = Http2Frames(from_client=self.name == "up")
 
 
 @dataclass(eq=False)
@@ -202,7 +210,8 @@ class FaultProxy:
         with contextlib.suppress(OSError):
             while chunk := await pipe.reader.read(CHUNK):
                 await self._admit(pipe, len(chunk))
-                await pipe.line.put((self._loop.time() + self._faults.delay_s, self._damaged(chunk)))
+                if passed := self._damaged(pipe.frames.passed(chunk, self._is_lost)):
+                    await pipe.line.put((self._loop.time() + self._faults.delay_s, passed))
                 if pipe.name == "up":
                     with self._took:
                         self._taken += len(chunk)
@@ -232,6 +241,10 @@ class FaultProxy:
         now = self._loop.time()
         self._free_at[pipe.name] = max(now, self._free_at[pipe.name]) + 8 * num_bytes / bps
         await asyncio.sleep(self._free_at[pipe.name] - now)
+
+    def _is_lost(self) -> bool:
+        every = self._faults.lose_every
+        return bool(every) and self._dice.random() < 1 / every
 
     def _damaged(self, chunk: bytes) -> bytes:
         every = self._faults.corrupt_every

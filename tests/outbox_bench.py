@@ -83,7 +83,9 @@ class Bench:
         return taking not in done
 
     def ack(self, seq: int, camera: str = "door") -> list[int]:
-        reply = Reply((), (), (FrameKey("box", camera, seq),))
+        under_way = self.outbox.lane(("box", camera)).under_way
+        spoken = tuple(FrameKey("box", camera, one) for one in under_way if one <= seq)
+        reply = Reply((), (), (FrameKey("box", camera, seq),), spoken)
         return [key.seq for key in self.replies.apply(reply)]
 
     def refuse(self, seq: int, camera: str = "door", *, settled: bool = False) -> None:

@@ -18,6 +18,7 @@ FAST = (
     "services_restarted",
     "link_cut",
     "link_cut_often",
+    "link_loses",
     "rows_rot",
     "stores_rot",
     "still_cameras",

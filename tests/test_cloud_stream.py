@@ -117,6 +117,33 @@ async def test_a_hopeless_frame_is_rejected_and_acked_and_the_stream_goes_on(tmp
 
 
 @pytest.mark.parametrize(
+    "third",
+    [StreamRequest(frame=frame(4), index=3), StreamRequest(frame=frame(3)), StreamRequest(index=2)],
+    ids=["one-before-it-vanished", "its-index-fell-out", "its-frame-fell-out"],
+)
+async def test_nothing_is_acknowledged_for_a_message_that_vanished_on_the_way(
+    tmp_path: Path, third: StreamRequest
+) -> None:
+    whole = [StreamRequest(frame=frame(seq), index=seq - 1) for seq in range(1, 6)]
+    async with running(tmp_path) as cloud:
+        responses, error = await collect(cloud, [*whole[:2], third, *whole[3:]])
+        stored = stored_in_file(tmp_path)
+        again, no_error = await collect(cloud, whole)
+        assert [seq for _, seq in stored_in_file(tmp_path)] == [1, 2, 3, 4, 5]
+    if third.HasField("frame") and not third.HasField("index"):  # nothing is lost with an index
+        assert (error, acks(responses)[-1]) == (None, ("door", 5))
+    else:
+        assert error is not None
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert error_name(error) == "FrameMissing"
+        assert "send everything after the last ack" in error.details()
+        assert acks(responses)[-1] == stored[-1] == ("door", 2)
+        assert not [rejection for response in responses for rejection in response.rejections]
+    assert no_error is None
+    assert acks(again)[-1] == ("door", 5)
+
+
+@pytest.mark.parametrize(
     ("bad", "code", "name", "message"),
     [
         (

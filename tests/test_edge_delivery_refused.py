@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 from delivery_rig import CONTEXT, away, emptied, metric, seqs, settled, spool, state
-from edge_rig import EdgeRig, Refusal, edge_rig, one_cat
+from edge_rig import EdgeRig, FakeCloud, Refusal, edge_rig, one_cat
 from waiting import until
 
 from edge.codec import Codec
@@ -140,3 +140,34 @@ async def test_an_acknowledgement_without_a_result_is_no_answer(codec: Codec, tm
         rig.cloud.answer = mute
         response = await rig.post()
         assert (response.status_code, response.json()["title"]) == (502, "Cloud refused the frame")
+
+
+async def test_a_frame_whose_answer_vanished_is_not_acknowledged_by_the_next_one(
+    codec: Codec, tmp_path: Path
+) -> None:
+    async with away(codec, tmp_path) as (rig, come_back):
+        names = await spool(rig, 4)
+        cloud = await come_back(FakeCloud(loses=[False, True, False]))
+        await settled(rig, *names)
+        assert cloud.opened == 2
+        assert list(dict.fromkeys(cloud.seqs())) == seqs(names)
+        assert cloud.seqs().count(seqs(names)[0]) == 1
+        assert cloud.seqs().count(seqs(names)[1]) == 2
+        assert await metric(rig, "splitcodec_edge_delivered_frames_total", path="spool") == 4
+        again = cloud.indexes.index(0, 1)  # the second stream counts anew
+        assert cloud.indexes == [*range(again), *range(len(cloud.indexes) - again)]
+
+
+async def test_a_frame_that_is_acknowledged_without_an_answer_time_after_time_is_given_up(
+    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.replies.REFUSED_FOR_S", 0)
+    async with away(codec, tmp_path) as (rig, come_back):
+        names = await spool(rig, 3)
+        await come_back(FakeCloud(loses=[False, *[True, False] * 5]))
+        await settled(rig, names[0], names[2])
+        await settled(rig, names[1], want="quarantined")
+        assert (
+            "acknowledged the frame without a result"
+            in (await rig.http.get(f"/v1/frames/{names[1]}")).json()["reason"]
+        )

@@ -187,18 +187,32 @@ async def test_an_edge_that_stops_takes_no_more_frames(rig: EdgeRig) -> None:
     assert (ready.status_code, ready.json()["ready"]) == (503, False)
 
 
-@pytest.mark.parametrize("field", ["prompt_digest", "key"])
-async def test_an_answer_for_something_else_is_502(rig: EdgeRig, field: str) -> None:
+async def test_an_answer_of_another_prompt_is_502(rig: EdgeRig) -> None:
     async def confuse(frame, _):  # type: ignore[no-untyped-def]
         response = one_cat(frame)
-        if field == "key":
-            response.result.key.seq += 1
-        else:
-            response.result.prompt_digest = bytes(8)
+        response.result.prompt_digest = bytes(8)
         return response
 
     rig.cloud.answer = confuse
     check_problem(await rig.post(), 502, "cloud-refused")
+
+
+async def test_an_answer_for_another_frame_is_none_and_the_frame_is_sent_again(rig: EdgeRig) -> None:
+    confused: list[int] = []
+
+    async def confuse(frame, _):  # type: ignore[no-untyped-def]
+        response = one_cat(frame)
+        if not confused:
+            confused.append(frame.key.seq)
+            response.result.key.seq += 1
+        return response
+
+    rig.cloud.answer = confuse
+    response = await rig.post()
+    assert (response.status_code, response.json()["state"]) == (202, "spooled")
+    assert "acknowledged the frame without a result" in response.json()["reason"]
+    await rig.cloud.wait_for(2)
+    assert rig.cloud.seqs() == confused * 2
 
 
 async def test_too_many_frames_in_work_are_429(codec: Codec, tmp_path: Path) -> None:

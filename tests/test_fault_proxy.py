@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 from fault_proxy import FaultProxy, fault_proxy
+from http2_frames import DATA, PREFACE, SETTINGS, Http2Frames
 
 
 class EchoServer:
@@ -165,3 +166,27 @@ def test_orphans_arrive_behind_newer_connections(server: EchoServer) -> None:
                 answer(newer, b"new")
             proxy.deliver_orphans()
         assert server.wait_for(9) == b"134newold"
+
+
+def test_only_data_frames_of_http2_vanish_and_they_do_so_whole() -> None:
+    def frame(kind: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes([kind, 0, 0, 0, 0, 1]) + payload
+
+    parts = [
+        frame(SETTINGS, b""),
+        frame(DATA, b"one"),
+        frame(1, b"head"),
+        frame(DATA, b"two"),
+        frame(DATA, b""),
+    ]
+    for size in (1, 2, 7, 1000):
+        for from_client in (True, False):
+            sent = (PREFACE if from_client else b"") + b"".join(parts)
+            frames, fates = Http2Frames(from_client=from_client), iter([False, True])
+            first = max(size, 4)  # what it is shows in the first bytes
+            chunks = [sent[:first], *(sent[at : at + size] for at in range(first, len(sent), size))]
+            passed = b"".join(frames.passed(chunk, lambda fates=fates: next(fates)) for chunk in chunks)
+            assert passed == sent.replace(parts[3], b"")
+    tls = b"\x16\x03\x01" + bytes(40)
+    assert Http2Frames(from_client=True).passed(tls, lambda: True) == tls
+    assert Http2Frames(from_client=False).passed(tls, lambda: True) == tls

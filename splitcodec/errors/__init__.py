@@ -60,6 +60,7 @@ SplitcodecError
 |   |-- QueueFull                more frames are waiting than the limit
 |   |-- TooManyRequests          one caller or device asks for more than its share
 |   |-- TooManyPrompts           more prompts are held than the limit
+|   |-- FrameMissing             a stream lost a message on its way
 |   |-- FrameLeftOut             even the lowest rate does not fit the bitrate target or the link
 |   |-- StoreUnavailable         the result store cannot be read or written
 |   |-- SpoolFull                the edge keeps no more frames, by its limits or its disk
@@ -125,6 +126,7 @@ from splitcodec.errors.services import (
     DeadlineExceeded,
     FrameConflict,
     FrameLeftOut,
+    FrameMissing,
     InvalidRequest,
     NotAuthenticated,
     NotPermitted,
@@ -166,6 +168,7 @@ __all__ = [
     "FrameConflict",
     "FrameError",
     "FrameLeftOut",
+    "FrameMissing",
     "FrameTooLarge",
     "GraphFailed",
     "InexactScaleBranch",

@@ -71,6 +71,10 @@ class TooManyRequests(ServiceError):
     """One caller or device asks for more than its share; it should send slower and repeat this later."""
 
 
+class FrameMissing(ServiceError):
+    """A stream lost a message on its way; the sender should connect again, resend, and use TLS."""
+
+
 class FrameLeftOut(ServiceError):
     """Even at the lowest rate the frame exceeds the target or the link; send fewer, or raise the target."""
 

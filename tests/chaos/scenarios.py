@@ -126,6 +126,17 @@ def link_corrupts(world: World) -> None:
     world.accept(world.plan.frames)
 
 
+def link_loses(world: World) -> None:
+    """Messages vanish whole on the way up and down, and what comes behind them arrives."""
+    world.start()
+    for _ in range(world.plan.kills):
+        world.accept(world.some())
+        world.proxy.set(lose_every=20)
+        world.accept(world.plan.frames)
+        world.proxy.heal()
+    world.accept(world.plan.frames)
+
+
 def link_reorders(world: World) -> None:
     """A connection breaks for the edge; what it had sent reaches the cloud after newer connections did."""
     world.start()
@@ -298,7 +309,7 @@ PLAIN: dict[str, Scenario] = {
     scenario.__name__: scenario
     for scenario in (
         edge_killed, posts_repeated, cloud_killed, both_killed, services_restarted, cloud_away, link_stalls,
-        link_cut, link_cut_often, link_corrupts, link_reorders, link_narrow, readers_leave,
+        link_cut, link_cut_often, link_corrupts, link_loses, link_reorders, link_narrow, readers_leave,
     )
 }  # fmt: skip
 """Scenarios that need nothing but the world."""

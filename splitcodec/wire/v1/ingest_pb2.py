@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from splitcodec.wire.v1 import results_pb2 as splitcodec_dot_wire_dot_v1_dot_results__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsplitcodec/wire/v1/ingest.proto\x12\x12splitcodec.wire.v1\x1a splitcodec/wire/v1/results.proto\"\xa9\x01\n\x05\x46rame\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.splitcodec.wire.v1.FrameKey\x12\x1f\n\x17\x63\x61pture_time_unix_nanos\x18\x02 \x01(\x03\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x11\n\tbitstream\x18\x04 \x01(\x0c\x12\x13\n\x06\x63rc32c\x18\x05 \x01(\x07H\x00\x88\x01\x01\x12\x13\n\x0btraceparent\x18\x06 \x01(\tB\t\n\x07_crc32c\"8\n\x0cInferRequest\x12(\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x19.splitcodec.wire.v1.Frame\"W\n\rInferResponse\x12.\n\x06result\x18\x01 \x01(\x0b\x32\x1e.splitcodec.wire.v1.TaskResult\x12\x16\n\x0erepeated_frame\x18\x02 \x01(\x08\"9\n\rStreamRequest\x12(\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x19.splitcodec.wire.v1.Frame\":\n\x0cStreamOpened\x12\x15\n\rmax_in_flight\x18\x01 \x01(\r\x12\x13\n\x0bheld_frames\x18\x02 \x01(\x08\"u\n\tRejection\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.splitcodec.wire.v1.FrameKey\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0f\n\x07settled\x18\x05 \x01(\x08\"\xf2\x01\n\x0eStreamResponse\x12\x30\n\x06opened\x18\x01 \x01(\x0b\x32 .splitcodec.wire.v1.StreamOpened\x12/\n\x07results\x18\x02 \x03(\x0b\x32\x1e.splitcodec.wire.v1.TaskResult\x12\x31\n\nrejections\x18\x03 \x03(\x0b\x32\x1d.splitcodec.wire.v1.Rejection\x12*\n\x04\x61\x63ks\x18\x04 \x03(\x0b\x32\x1c.splitcodec.wire.v1.FrameKey\x12\x13\n\x06\x63rc32c\x18\x05 \x01(\x07H\x00\x88\x01\x01\x42\t\n\x07_crc32c2\xb2\x01\n\rFeatureIngest\x12L\n\x05Infer\x12 .splitcodec.wire.v1.InferRequest\x1a!.splitcodec.wire.v1.InferResponse\x12S\n\x06Stream\x12!.splitcodec.wire.v1.StreamRequest\x1a\".splitcodec.wire.v1.StreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsplitcodec/wire/v1/ingest.proto\x12\x12splitcodec.wire.v1\x1a splitcodec/wire/v1/results.proto\"\xa9\x01\n\x05\x46rame\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.splitcodec.wire.v1.FrameKey\x12\x1f\n\x17\x63\x61pture_time_unix_nanos\x18\x02 \x01(\x03\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x11\n\tbitstream\x18\x04 \x01(\x0c\x12\x13\n\x06\x63rc32c\x18\x05 \x01(\x07H\x00\x88\x01\x01\x12\x13\n\x0btraceparent\x18\x06 \x01(\tB\t\n\x07_crc32c\"8\n\x0cInferRequest\x12(\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x19.splitcodec.wire.v1.Frame\"W\n\rInferResponse\x12.\n\x06result\x18\x01 \x01(\x0b\x32\x1e.splitcodec.wire.v1.TaskResult\x12\x16\n\x0erepeated_frame\x18\x02 \x01(\x08\"W\n\rStreamRequest\x12(\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x19.splitcodec.wire.v1.Frame\x12\x12\n\x05index\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_index\":\n\x0cStreamOpened\x12\x15\n\rmax_in_flight\x18\x01 \x01(\r\x12\x13\n\x0bheld_frames\x18\x02 \x01(\x08\"u\n\tRejection\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.splitcodec.wire.v1.FrameKey\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0f\n\x07settled\x18\x05 \x01(\x08\"\xf2\x01\n\x0eStreamResponse\x12\x30\n\x06opened\x18\x01 \x01(\x0b\x32 .splitcodec.wire.v1.StreamOpened\x12/\n\x07results\x18\x02 \x03(\x0b\x32\x1e.splitcodec.wire.v1.TaskResult\x12\x31\n\nrejections\x18\x03 \x03(\x0b\x32\x1d.splitcodec.wire.v1.Rejection\x12*\n\x04\x61\x63ks\x18\x04 \x03(\x0b\x32\x1c.splitcodec.wire.v1.FrameKey\x12\x13\n\x06\x63rc32c\x18\x05 \x01(\x07H\x00\x88\x01\x01\x42\t\n\x07_crc32c2\xb2\x01\n\rFeatureIngest\x12L\n\x05Infer\x12 .splitcodec.wire.v1.InferRequest\x1a!.splitcodec.wire.v1.InferResponse\x12S\n\x06Stream\x12!.splitcodec.wire.v1.StreamRequest\x1a\".splitcodec.wire.v1.StreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,13 +39,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INFERRESPONSE']._serialized_start=319
   _globals['_INFERRESPONSE']._serialized_end=406
   _globals['_STREAMREQUEST']._serialized_start=408
-  _globals['_STREAMREQUEST']._serialized_end=465
-  _globals['_STREAMOPENED']._serialized_start=467
-  _globals['_STREAMOPENED']._serialized_end=525
-  _globals['_REJECTION']._serialized_start=527
-  _globals['_REJECTION']._serialized_end=644
-  _globals['_STREAMRESPONSE']._serialized_start=647
-  _globals['_STREAMRESPONSE']._serialized_end=889
-  _globals['_FEATUREINGEST']._serialized_start=892
-  _globals['_FEATUREINGEST']._serialized_end=1070
+  _globals['_STREAMREQUEST']._serialized_end=495
+  _globals['_STREAMOPENED']._serialized_start=497
+  _globals['_STREAMOPENED']._serialized_end=555
+  _globals['_REJECTION']._serialized_start=557
+  _globals['_REJECTION']._serialized_end=674
+  _globals['_STREAMRESPONSE']._serialized_start=677
+  _globals['_STREAMRESPONSE']._serialized_end=919
+  _globals['_FEATUREINGEST']._serialized_start=922
+  _globals['_FEATUREINGEST']._serialized_end=1100
 # @@protoc_insertion_point(module_scope)

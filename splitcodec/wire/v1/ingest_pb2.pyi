@@ -38,10 +38,12 @@ class InferResponse(_message.Message):
     def __init__(self, result: _Optional[_Union[_results_pb2.TaskResult, _Mapping]] = ..., repeated_frame: _Optional[bool] = ...) -> None: ...
 
 class StreamRequest(_message.Message):
-    __slots__ = ("frame",)
+    __slots__ = ("frame", "index")
     FRAME_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
     frame: Frame
-    def __init__(self, frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
+    index: int
+    def __init__(self, frame: _Optional[_Union[Frame, _Mapping]] = ..., index: _Optional[int] = ...) -> None: ...
 
 class StreamOpened(_message.Message):
     __slots__ = ("max_in_flight", "held_frames")
