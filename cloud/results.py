@@ -90,7 +90,7 @@ class ResultsServicer(ResultsBase):
                     _name("camera", request.camera),
                     _name("task", request.task),
                 )
-                position = await self._start(request, chosen)
+                before = position = await self._start(request, chosen)
                 await context.send_initial_metadata(((CURSOR_KEY, str(position)),))
                 while True:
                     await self._results.wait_newer(position)
@@ -99,7 +99,8 @@ class ResultsServicer(ResultsBase):
                         chosen, position, WATCH_PAGE, without_output=request.without_output
                     )
                     for result in page.results:
-                        yield WatchResultsResponse(result=result)
+                        yield WatchResultsResponse(result=result, after_cursor=before)
+                        before = result.cursor
                     position = page.position
                     self._results.check_running()
 

@@ -74,6 +74,7 @@ class FaultProxy:
         self.target = target
         self.port = 0
         self.connections_seen = 0
+        self.lost = 0  # HTTP/2 DATA frames
         self._taken = 0
         self._took = threading.Condition()
         self._loop = asyncio.new_event_loop()
@@ -244,7 +245,9 @@ class FaultProxy:
 
     def _is_lost(self) -> bool:
         every = self._faults.lose_every
-        return bool(every) and self._dice.random() < 1 / every
+        lost = bool(every) and self._dice.random() < 1 / every
+        self.lost += lost
+        return lost
 
     def _damaged(self, chunk: bytes) -> bytes:
         every = self._faults.corrupt_every

@@ -187,7 +187,7 @@ class AsyncWatch:
             except asyncio.CancelledError:
                 self._drop()  # the library ends a call whose read is cancelled; the next one starts anew
                 raise
-            if response is None:
+            if response is None or not self._watching.is_whole(response):
                 await self._pause(None)
             elif (result := self._watching.passed(response)) is not None:
                 return result

@@ -178,7 +178,9 @@ class Watch:
             except StopIteration:
                 self._pause(None)
                 continue
-            if (result := self._watching.passed(response)) is not None:
+            if not self._watching.is_whole(response):
+                self._pause(None)
+            elif (result := self._watching.passed(response)) is not None:
                 return result
         raise StopIteration
 

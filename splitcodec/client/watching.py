@@ -32,6 +32,7 @@ class Watching:
         self._which = which
         self._retry = retry
         self._patience_s = patience_s
+        self._before: int | None = None  # cursor of the last result of this connection
         self._failures = 0
         self._away_since = time.monotonic()
 
@@ -51,8 +52,19 @@ class Watching:
         for key, value in metadata or ():
             if key == CURSOR_KEY:
                 self._failures = 0
+                self._before = int(value)
                 if self.cursor is None:
                     self.cursor = int(value)
+
+    def is_whole(self, response: results_pb2.WatchResultsResponse) -> bool:
+        """Whether nothing was lost between this result and the one before it; else connect again."""
+        before, self._before = self._before, response.result.cursor
+        whole = before is None or not response.HasField("after_cursor") or response.after_cursor == before
+        if not whole:
+            log.warning(
+                "results behind cursor %s were lost on the way from %s; use TLS", before, self._target
+            )
+        return whole
 
     def passed(self, response: results_pb2.WatchResultsResponse) -> StoredResult | None:
         """A result, or None if it was here before. CloudRefused: unreadable; the next one may be fine."""

@@ -202,7 +202,9 @@ class WatchResultsRequest(_message.Message):
     def __init__(self, device: _Optional[str] = ..., camera: _Optional[str] = ..., task: _Optional[str] = ..., after_cursor: _Optional[int] = ..., without_output: _Optional[bool] = ...) -> None: ...
 
 class WatchResultsResponse(_message.Message):
-    __slots__ = ("result",)
+    __slots__ = ("result", "after_cursor")
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_CURSOR_FIELD_NUMBER: _ClassVar[int]
     result: TaskResult
-    def __init__(self, result: _Optional[_Union[TaskResult, _Mapping]] = ...) -> None: ...
+    after_cursor: int
+    def __init__(self, result: _Optional[_Union[TaskResult, _Mapping]] = ..., after_cursor: _Optional[int] = ...) -> None: ...
