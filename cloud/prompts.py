@@ -127,9 +127,10 @@ class PromptsServicer(PromptsBase):
         """See prompts.proto."""
         async with refusing(context, self._metrics):
             data = await self._catalogue.fetch(_digest("prompt_digest", request.prompt_digest))
-            for start in range(0, len(data), CHUNK_BYTES):
-                size = len(data) if start == 0 else 0
-                yield wire.FetchPromptResponse(size=size, chunk=data[start : start + CHUNK_BYTES])
+            found = hashlib.sha256(data).digest()
+            yield wire.FetchPromptResponse(size=len(data), sha256=found, chunk=data[:CHUNK_BYTES])
+            for start in range(CHUNK_BYTES, len(data), CHUNK_BYTES):
+                yield wire.FetchPromptResponse(chunk=data[start : start + CHUNK_BYTES])
 
     async def Confirm(
         self, request: wire.ConfirmPromptsRequest, context: ConfirmContext

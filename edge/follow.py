@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -53,7 +54,7 @@ class PromptSource(Protocol):
         ...
 
     async def fetch(self, prompt_digest: bytes, place: Path, max_bytes: int) -> None:
-        """Write a prompt pack to `place`. CloudUnavailable, PackTooLarge, PackDamaged."""
+        """Write a prompt pack to `place`. CloudUnavailable (damage on the way too), PackTooLarge."""
         ...
 
     async def confirm(self, device: str, codec_digest: bytes, records: Sequence[PromptRecord]) -> None:
@@ -114,12 +115,14 @@ def _prompts(channel: grpc.aio.Channel) -> prompts_pb2_grpc.PromptsStub:
 
 
 async def _write(call: FetchCall, prompt_digest: bytes, place: Path, max_bytes: int) -> None:
-    """The chunks of a call to `place`. PackTooLarge, PackDamaged, AioRpcError."""
-    size = announced = 0
+    """The chunks of a call to `place`. PackTooLarge, CloudUnavailable (damaged on the way), AioRpcError."""
+    size, announced, sha256, found = 0, 0, b"", hashlib.sha256()
     try:
         with place.open("wb") as file:
             async for part in call:
                 announced, size = announced or part.size, size + len(part.chunk)
+                sha256 = sha256 or part.sha256
+                found.update(part.chunk)
                 if max(size, announced) > max_bytes:
                     raise PackTooLarge(
                         f"prompt {prompt_digest.hex()} has {max(size, announced)} bytes, the limit is "
@@ -128,8 +131,10 @@ async def _write(call: FetchCall, prompt_digest: bytes, place: Path, max_bytes: 
                 await asyncio.to_thread(file.write, part.chunk)
     finally:
         call.cancel()
-    if size != announced or not size:
-        raise PackDamaged(f"{size} of {announced} bytes of prompt {prompt_digest.hex()} arrived")
+    if size != announced or not size or sha256 not in (b"", found.digest()):
+        raise CloudUnavailable(
+            f"prompt {prompt_digest.hex()} was damaged on the way, {size} of {announced} bytes came; use TLS"
+        )
 
 
 class PromptFollower:
@@ -156,8 +161,8 @@ class PromptFollower:
         try:
             async with contextlib.aclosing(self._source.watch()) as states:
                 async for state in states:
-                    self._pause_s = FIRST_PAUSE_S
                     await self.apply(state)
+                    self._pause_s = FIRST_PAUSE_S
                     await self._confirm()
         except CloudUnavailable as error:
             why, pause = error, self._pause_s

@@ -13,6 +13,7 @@ from cloud_prompt_rig import Rig, cloud_on, coded, harmed, wire
 from edge_prompt_rig import AWAY, PATIENCE_S, Edge, Packs, both, edge_on, upload, write_packs
 from waiting import until
 
+from cloud.prompts import PromptsServicer
 from splitcodec.packs import Pack, load_pack
 from splitcodec.packs.prompt_pack import cut_prompt_pack
 from splitcodec.packs.write import write_pack
@@ -59,6 +60,34 @@ async def test_an_edge_that_was_away_catches_up(packs: Packs, tmp_path: Path) ->
         async with edge_on(packs, tmp_path / "edge", target) as edge:
             await until(lambda: edge.pipeline.prompts.active("detect") == new)
             assert (await edge.post("door"))["prompt_digest"] == new.hex()
+
+
+@pytest.mark.parametrize("fault", ["a-bit", "a-message"])
+async def test_a_prompt_that_was_damaged_on_its_way_to_the_edge_is_fetched_again(
+    packs: Packs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    new, fetch, fetches = wire(packs.newer, "detect"), PromptsServicer.Fetch, 0
+    monkeypatch.setattr("edge.follow.FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("cloud.prompts.CHUNK_BYTES", 1000)
+
+    async def damaged(self, request, context):  # type: ignore[no-untyped-def]
+        nonlocal fetches
+        fetches += 1
+        count = 0
+        async for part in fetch(self, request, context):
+            count += 1
+            if fetches < 3 and count == 2:
+                if fault == "a-message":
+                    continue
+                part.chunk = bytes([part.chunk[0] ^ 1]) + part.chunk[1:]
+            yield part
+
+    monkeypatch.setattr(PromptsServicer, "Fetch", damaged)
+    async with both(packs, tmp_path) as (edge, cloud):
+        await cloud.publish(cut_prompt_pack(packs.newer, "detect"), activate=True)
+        await until(lambda: edge.pipeline.prompts.active("detect") == new)
+        assert fetches == 3
+        assert (await edge.post("door"))["prompt_digest"] == new.hex()
 
 
 async def test_an_uploaded_prompt_waits_until_it_is_activated(packs: Packs, tmp_path: Path) -> None:

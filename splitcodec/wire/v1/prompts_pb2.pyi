@@ -171,9 +171,11 @@ class FetchPromptRequest(_message.Message):
     def __init__(self, prompt_digest: _Optional[bytes] = ...) -> None: ...
 
 class FetchPromptResponse(_message.Message):
-    __slots__ = ("size", "chunk")
+    __slots__ = ("size", "chunk", "sha256")
     SIZE_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
     size: int
     chunk: bytes
-    def __init__(self, size: _Optional[int] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+    sha256: bytes
+    def __init__(self, size: _Optional[int] = ..., chunk: _Optional[bytes] = ..., sha256: _Optional[bytes] = ...) -> None: ...
