@@ -17,7 +17,7 @@ from cloud import chain_rows
 from cloud.messages import FrameKey
 from cloud.retention import highest_retired
 from cloud.row_checks import CRC, parse_row
-from splitcodec.damaged import lenient
+from splitcodec.damaged import DISK_ERRORS, lenient
 from splitcodec.errors import CursorOutOfRange, ResultRetired, StoreUnavailable
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
@@ -207,7 +207,7 @@ class ResultReader:
     def _storing(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except DISK_ERRORS as error:
             raise StoreUnavailable(
                 f"result store {self._path}: {error}; check that disk and its free space"
             ) from error

@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from cloud.retention import REMEMBER
 from cloud.row_checks import crc_of, is_whole, keep_crc
-from splitcodec.damaged import open_damaged, readable_rows
+from splitcodec.damaged import SQLITE_ERRORS, open_damaged, readable_rows
 from splitcodec.durable import write_durably
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
@@ -60,7 +60,7 @@ def save(aside: Path, into: sqlite3.Connection) -> Recovery:
             lost = _name_lost(source, into, aside)
         finally:
             source.close()
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         if into.in_transaction:
             into.execute("ROLLBACK")
         log.error("nothing can be saved of %s: %s", aside, error)
@@ -86,7 +86,7 @@ def _copy(source: sqlite3.Connection, into: sqlite3.Connection, begin: int) -> i
     try:
         for device, camera, seq in source.execute(_RETIRED):
             into.execute(REMEMBER, (device, camera, 0, seq))
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         log.warning("which results were deleted before cannot be read: %s", error)
     return saved
 
@@ -99,7 +99,7 @@ def _name_lost(source: sqlite3.Connection, into: sqlite3.Connection, aside: Path
             known = isinstance(device, str) and isinstance(camera, str) and isinstance(seq, int)
             if known and into.execute(_SAVED, (device, camera, seq)).fetchone() is None:
                 lost.append(f"{device} {camera} {seq}\n")
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         log.warning("not every frame whose result was lost can be named: %s", error)
     try:
         for older in sorted(aside.parent.glob("*.lost"))[:-KEPT_LISTS]:

@@ -11,6 +11,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from splitcodec.damaged import SQLITE_ERRORS
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
 CRC: Final = "(SELECT crc FROM checks WHERE checks.cursor = results.cursor)"
@@ -32,7 +33,7 @@ def crc_of(connection: sqlite3.Connection, cursor: int) -> int | None:
     """What was kept of that row, as far as it can be read."""
     try:
         row = connection.execute("SELECT crc FROM checks WHERE cursor = ?", (cursor,)).fetchone()
-    except sqlite3.Error:
+    except SQLITE_ERRORS:
         return None
     return None if row is None else row[0]
 

@@ -30,6 +30,7 @@ from cloud.row_checks import keep_crc
 from cloud.schema import SCHEMA_VERSION, migrate, version_of
 from splitcodec.damaged import is_damage, move_aside
 from splitcodec.errors import FrameConflict, RequestError, ResultRetired, ResultTooLarge, StoreUnavailable
+from splitcodec.first_page import keep_first_page, mend_first_page
 from splitcodec.wire.names import MAX_SEQ
 from splitcodec.wire.v1.results_pb2 import TaskResult
 
@@ -117,6 +118,7 @@ class ResultStore(ResultReader):
 
     def _open_file(self) -> None:
         with self._storing():
+            mend_first_page(self._path)
             self._writer = self._connect()
             version = version_of(self._writer)
             if not 0 <= version <= SCHEMA_VERSION:
@@ -125,6 +127,7 @@ class ResultStore(ResultReader):
                     "update the service or choose another data_dir"
                 )
             migrate(self._writer)
+            keep_first_page(self._path, self._writer)
             (self._count,) = self._writer.execute("SELECT COUNT(*) FROM results").fetchone()
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ from edge.spool_file import (
 from edge.spool_policy import SpoolLimits, Victim
 from edge.spool_types import Depth, Fate, Lane
 from edge.uplink import OutgoingFrame
-from splitcodec.damaged import is_damage, move_aside
+from splitcodec.damaged import DISK_ERRORS, is_damage, move_aside
 from splitcodec.errors import SpoolFull, SpoolUnavailable, StateMismatch
 from splitcodec.held_bitstream import is_held
 
@@ -96,9 +96,9 @@ class Spool:
             finally:
                 if self._open().in_transaction:
                     self._execute("ROLLBACK")
-        except (sqlite3.Error, OSError) as error:
+        except DISK_ERRORS as error:
             self._lost.clear()
-            if isinstance(error, sqlite3.Error) and is_damage(error):
+            if is_damage(error):
                 self._recover(error)
             raise SpoolUnavailable(
                 f"spool {self._path}: {error}; check that disk and its free space"
@@ -260,7 +260,7 @@ class Spool:
         ).fetchone()[0]
         self._epoch = newest - self._clock()
 
-    def _recover(self, damage: sqlite3.Error) -> None:
+    def _recover(self, damage: Exception) -> None:
         """Go on with a new file that has what could be read of the damaged one."""
         self._sound.clear()
         if self._connection is not None:
@@ -275,7 +275,7 @@ class Spool:
                 identity.keep(connection, self._identity)
             self._adopt(connection)
             self.depth = self._read_depth()
-        except (sqlite3.Error, OSError) as error:
+        except DISK_ERRORS as error:
             log.error("spool %s is damaged (%s) and cannot be replaced: %s", self._path, damage, error)
             return
         self._metrics.spool_quarantined.labels("damaged").inc(found.lost)

@@ -138,14 +138,17 @@ class SpoolBench:
         await self._outbox.find_backlog()
         self._outbox.opened()
         newest: dict[str, int] = {}
+        sent: list[FrameKey] = []  # since the last acknowledgement
         disordered = 0
         for number in range(self._frames):
             frame = await self._outbox.next(PLACES)
             disordered += frame.seq != newest.get(frame.camera, -1) + 1
             newest[frame.camera] = frame.seq
+            sent.append(FrameKey("bench", frame.camera, frame.seq))
             if number % PLACES == PLACES - 1 or number == self._frames - 1:
                 acks = tuple(FrameKey("bench", camera, seq) for camera, seq in newest.items())
-                self._replies.apply(Reply((), (), acks))
+                self._replies.apply(Reply((), (), acks, tuple(sent)))
+                sent.clear()
             if number % max(1, self._frames // SAMPLES) == 0:
                 self._sample()
         return disordered

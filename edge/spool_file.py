@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from edge import identity
+from edge.spool_check import check_index
 from edge.uplink import OutgoingFrame
-from splitcodec.damaged import lenient, open_damaged, readable_rows
+from splitcodec.damaged import SQLITE_ERRORS, lenient, open_damaged, readable_rows
+from splitcodec.first_page import keep_first_page, mend_first_page
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +127,15 @@ def checksum(frame: OutgoingFrame) -> int:
 
 
 def open_file(path: Path) -> sqlite3.Connection:
-    """A connection that commits to disk before it returns. sqlite3.Error; the exact class DatabaseError means
-    that the file is damaged."""
+    """A connection that commits to disk before it returns. OSError, sqlite3.Error, UnicodeDecodeError; see
+    `splitcodec.damaged.is_damage`."""
+    mend_first_page(path)
+    connection = _opened(path)
+    keep_first_page(path, connection)
+    return connection
+
+
+def _opened(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.text_factory = lenient
     try:
@@ -140,6 +149,9 @@ def open_file(path: Path) -> sqlite3.Connection:
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"schema version {version}, this edge writes {SCHEMA_VERSION}")
         connection.executescript(ADDED + identity.TABLE)
+        check_index(connection)
+        connection.execute("BEGIN IMMEDIATE")  # a damaged header may open it for reading alone
+        connection.execute("COMMIT")
     except BaseException:
         connection.close()
         raise
@@ -177,7 +189,7 @@ def salvage(aside: Path, into: sqlite3.Connection) -> Salvage:
     """Copy every sound row that can still be read."""
     try:
         source = open_damaged(aside)
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         log.warning("%s: %s", aside, error)
         return Salvage(0, 0)
     saved = 0
@@ -215,7 +227,7 @@ def _name_lost(source: sqlite3.Connection, into: sqlite3.Connection) -> int:
             if all(map(isinstance, key, (str, str, int))) and into.execute(_SAVED, key).fetchone() is None:
                 into.execute(_LOST, key)
                 named += 1
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         log.warning("not every frame that was lost can be named: %s", error)
     into.execute("COMMIT")
     return named
@@ -225,12 +237,12 @@ def _copy_identity(source: sqlite3.Connection, into: sqlite3.Connection) -> None
     try:
         if (found := identity.read(source)) is not None:
             identity.keep(into, found)
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         log.warning("name and numbers cannot be read (%s); their second copy has them", error)
 
 
 def _held(source: sqlite3.Connection) -> int:
     try:
         return int(source.execute("SELECT frames FROM totals").fetchone()[0])
-    except (sqlite3.Error, TypeError, ValueError):
+    except (sqlite3.Error, TypeError, ValueError):  # UnicodeDecodeError is a ValueError
         return 0

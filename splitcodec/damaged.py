@@ -11,11 +11,14 @@ from typing import Any, Final
 
 KEPT_DAMAGED_FILES: Final = 2
 MAX_ROW: Final = 2**62
+SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What a statement may raise: SQLite quotes text of a damaged file, and if that is no UTF-8, Python fails."""
+DISK_ERRORS: Final = (*SQLITE_ERRORS, OSError)
 
 
 def is_damage(error: BaseException | None) -> bool:
     """Whether SQLite says that the file itself is broken."""
-    return type(error) is sqlite3.DatabaseError
+    return type(error) in (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 def move_aside(path: Path) -> Path:
@@ -38,6 +41,7 @@ def open_damaged(path: Path) -> sqlite3.Connection:
     """To read what can be read; text that is none is replaced. sqlite3.Error."""
     connection = sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True)
     connection.text_factory = lenient
+    connection.execute("PRAGMA writable_schema = ON")  # a damaged line of the schema does not hide the others
     return connection
 
 
@@ -52,7 +56,7 @@ def readable_rows(source: sqlite3.Connection, query: str) -> Iterator[tuple[Any,
             for row in source.execute(query, (after,)):
                 after, step = row[0], 1
                 yield row
-        except sqlite3.Error:
+        except SQLITE_ERRORS:
             after, step = after + step, step * 2
         else:
             return

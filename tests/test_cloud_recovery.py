@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import sqlite3
 from pathlib import Path
 
@@ -50,6 +51,21 @@ def test_a_file_that_is_no_database_is_moved_aside_and_a_new_one_serves(
     assert store.damaged_files == 1
     (committed,) = store.put([result(1)])
     assert isinstance(committed, Committed)
+    store.close()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_bit_in_the_header_or_the_schema_costs_nothing(tmp_path: Path, seed: int) -> None:
+    path, dice = filled(tmp_path), random.Random(seed)
+    data = bytearray(path.read_bytes())
+    # user_version is taken as it is: another release may have changed it
+    at = next(at for at in iter(lambda: dice.randrange(4096), None) if not 60 <= at < 64)
+    data[at] ^= 1 << dice.randrange(8)
+    path.write_bytes(data)
+    store = ResultStore(tmp_path)
+    assert (store.damaged_files, store.size().results) == (0, 41)
+    assert seqs(store, Filter(camera="yard")) == [7]
+    assert isinstance(store.put([result(100)])[0], Committed)
     store.close()
 
 

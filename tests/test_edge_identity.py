@@ -92,6 +92,13 @@ async def test_damage_to_one_place_repeats_no_number_and_renames_nobody(
         assert state.next_seq("gate") > after[-1]
 
 
+def tear(path: Path) -> None:
+    """Damage the middle of a file."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"\xa5" * (8 * 4096))
+
+
 @pytest.mark.parametrize("readable", [True, False])
 def test_a_file_that_replaces_a_damaged_one_has_name_and_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readable: bool
@@ -103,17 +110,18 @@ def test_a_file_that_replaces_a_damaged_one_has_name_and_numbers(
         kept.spool.identify(known)
     kept.put([outgoing(seq, num_bytes=4000) for seq in range(200)])
     kept.spool.close()
-    data = bytearray(kept.path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 8 * 4096] = b"\xa5" * (8 * 4096)
-    kept.path.write_bytes(data)
-    kept.reopen(crash=True)
-    if not readable:
-        monkeypatch.setattr("edge.spool_file.identity.read", lambda _: None)
+    if readable:  # found when it is opened
+        tear(kept.path)
+        kept.reopen(crash=True)
+    else:  # found while it is in use
+        kept.reopen(crash=True)
         with kept.spool.transaction():
             kept.spool.identify(known)
-    with pytest.raises(SpoolUnavailable):
-        kept.seqs()
+        kept.spool.connection.execute("PRAGMA shrink_memory")  # what SQLite still knows of the file
+        tear(kept.path)
+        monkeypatch.setattr("edge.spool_file.identity.read", lambda _: None)
+        with pytest.raises(SpoolUnavailable):
+            kept.seqs()
     monkeypatch.undo()
     assert "taken over" in kept.spool.note
     with kept.spool.transaction():
