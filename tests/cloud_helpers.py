@@ -99,6 +99,11 @@ class Cloud:
     data_dir: Path
 
     @property
+    def target(self) -> str:
+        """host:port to connect to."""
+        return f"127.0.0.1:{self.server.grpc_port}"
+
+    @property
     def ingest(self) -> FeatureIngestStub:
         return FeatureIngestStub(self.channel)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,21 +11,30 @@ import grpc
 from cloud_helpers import PATIENCE_S, Cloud
 
 from cloud.store import DATABASE_FILE
+from splitcodec.wire.options import client_options
 from splitcodec.wire.v1.ingest_pb2 import StreamRequest, StreamResponse
+from splitcodec.wire.v1.ingest_pb2_grpc import FeatureIngestStub
 
 
 async def collect(
     cloud: Cloud, requests: Iterable[StreamRequest]
-) -> tuple[list[StreamResponse], grpc.aio.AioRpcError | None]:
+) -> tuple[list[StreamResponse], grpc.RpcError | None]:
     """Every response to a stream that sends all requests and half-closes, and the error that ended it, if one
-    did."""
-    call = cloud.ingest.Stream(iter(requests), timeout=PATIENCE_S)
+    did.
+
+    With the blocking client: that of asyncio says INTERNAL when a write meets the end of its call.
+    """
+    return await asyncio.to_thread(_collect, cloud.target, list(requests))
+
+
+def _collect(target: str, requests: list[StreamRequest]) -> tuple[list[StreamResponse], grpc.RpcError | None]:
     responses: list[StreamResponse] = []
-    try:
-        async for response in call:
-            responses.append(response)
-    except grpc.aio.AioRpcError as error:
-        return responses, error
+    with grpc.insecure_channel(target, client_options()) as channel:
+        try:
+            for response in FeatureIngestStub(channel).Stream(iter(requests), timeout=PATIENCE_S):
+                responses.append(response)
+        except grpc.RpcError as error:
+            return responses, error
     return responses, None
 
 
