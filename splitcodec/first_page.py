@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 
 PAGE_BYTES: Final = 4096
 COUNTERS: Final = ((24, 40), (92, 100))  # changes, size, free pages; which SQLite wrote it
-VERSION: Final = slice(60, 64)  # user_version: where it differs a release has changed the schema
-MAX_FLIPPED: Final = 64  # bytes: more is another file, not damage
+CHANGES: Final = (slice(40, 44), slice(60, 64))
+"""SQLite counts changes of the schema, VACUUM among them; a release that makes one raises user_version."""
+MAX_FLIPPED: Final = 8  # bytes: more is another file, not damage
 
 
 def keep_first_page(path: Path, connection: sqlite3.Connection) -> None:
@@ -53,7 +54,7 @@ def mend_first_page(path: Path) -> bool:
 
 def _flipped(page: bytes | bytearray, kept: bytes) -> list[int] | None:
     """Where they differ; None: they are not two states of one page."""
-    if not len(page) == len(kept) == PAGE_BYTES or page[VERSION] != kept[VERSION]:
+    if not len(page) == len(kept) == PAGE_BYTES or any(page[one] != kept[one] for one in CHANGES):
         return None
     moving = {at for begin, end in COUNTERS for at in range(begin, end)}
     return [at for at in range(PAGE_BYTES) if page[at] != kept[at] and at not in moving]
