@@ -83,7 +83,6 @@ def test_an_ended_token_is_refused(tmp_path: Path) -> None:
 def test_the_file_does_not_hold_the_token_and_only_its_owner_writes_it(tmp_path: Path) -> None:
     place = tmp_path / "t.json"
     token = token_file(place, "frames")
-    assert token.rpartition("_")[2] not in place.read_text()
     assert token.split("_", 2)[2] not in place.read_text()
     assert place.stat().st_mode & 0o022 == 0
     place.chmod(0o664)
@@ -155,7 +154,7 @@ def test_commands_make_list_and_revoke_tokens(tmp_path: Path) -> None:
     listed = run("list", "--file", place)[1]
     assert "frames,results  any device" in listed
     assert "metrics  box" in listed
-    assert token.rpartition("_")[2] not in listed
+    assert token.split("_", 2)[2] not in listed
     assert run("revoke", token.split("_")[1], "--file", place)[0] == 0
     with pytest.raises(NotAuthenticated):
         TokenBook(place).check(f"Bearer {token}")
