@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
+from splitcodec.damaged import DISK_ERRORS
 from splitcodec.durable import write_durably
 
 log = logging.getLogger(__name__)
@@ -25,12 +26,15 @@ MAX_FLIPPED: Final = 8  # bytes: more is another file, not damage
 
 
 def keep_first_page(path: Path, connection: sqlite3.Connection) -> None:
-    """Keep the first page of a file that was mended and opened. sqlite3.Error, OSError."""
-    if _flipped(_first(path), _kept(path)) == []:
-        return
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    if len(page := _first(path)) == PAGE_BYTES:
-        write_durably(_place(path), page + _crc(page))
+    """Keep the first page of a file that was mended and opened; on a full disk the file serves without it."""
+    try:
+        if _flipped(_first(path), _kept(path)) == []:
+            return
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if len(page := _first(path)) == PAGE_BYTES:
+            write_durably(_place(path), page + _crc(page))
+    except DISK_ERRORS as error:
+        log.warning("the first page of %s is not kept a second time: %s", path, error)
 
 
 def mend_first_page(path: Path) -> bool:

@@ -1,11 +1,15 @@
-"""What tests of the Python clients share: names, posts, and the first results of a watch."""
+"""What tests of the Python clients share: a cloud, a link to it, posts, and the first results of a watch."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Final
 
-from cloud_helpers import PATIENCE_S, Cloud, infer_request
+import pytest
+from cloud_helpers import PATIENCE_S, Cloud, infer_request, running
+from fault_proxy import FaultProxy, fault_proxy
 from waiting import until
 
 from splitcodec.client import AsyncWatch, Retry, StoredResult
@@ -13,8 +17,16 @@ from splitcodec.client import AsyncWatch, Retry, StoredResult
 QUICK: Final = Retry(first_pause_s=0.01, longest_pause_s=0.05)
 
 
-def target(cloud: Cloud) -> str:
-    return f"127.0.0.1:{cloud.server.grpc_port}"
+@pytest.fixture
+async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
+    async with running(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def link(cloud: Cloud) -> Iterator[FaultProxy]:
+    with fault_proxy(cloud.target) as proxy:
+        yield proxy
 
 
 async def post(cloud: Cloud, *seqs: int, camera: str = "door") -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
-from client_rig import QUICK, post, target
-from cloud_helpers import CAPTURED, PATIENCE_S, Cloud, running
-from fault_proxy import FaultProxy, fault_proxy
+from client_rig import QUICK, cloud, link, post
+from cloud_helpers import CAPTURED, PATIENCE_S, Cloud
+from fault_proxy import FaultProxy
 from waiting import until
 
 from splitcodec.client import AsyncCloudClient, CloudClient, Credentials, Retry, StoredResult
@@ -24,22 +22,12 @@ from splitcodec.errors import (
 )
 from splitcodec.tasks import Box, Detection
 
-
-@pytest.fixture
-async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
-    async with running(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def link(cloud: Cloud) -> Iterator[FaultProxy]:
-    with fault_proxy(target(cloud)) as proxy:
-        yield proxy
+__all__ = ["cloud", "link"]
 
 
 async def test_get_has_every_field_of_the_result(cloud: Cloud) -> None:
     await post(cloud, 7)
-    async with AsyncCloudClient(target(cloud)) as client:
+    async with AsyncCloudClient(cloud.target) as client:
         result = await client.get("box", "door", 7)
     assert (result.device, result.camera, result.seq, result.cursor) == ("box", "door", 7, 1)
     assert result.detections == (Detection("door-7", 1, 0.5, Box(1.0, 2.0, 3.0, 4.0)),)
@@ -52,7 +40,7 @@ async def test_get_has_every_field_of_the_result(cloud: Cloud) -> None:
 
 
 async def test_an_unknown_frame_is_the_clouds_own_error(cloud: Cloud) -> None:
-    async with AsyncCloudClient(target(cloud)) as client:
+    async with AsyncCloudClient(cloud.target) as client:
         with pytest.raises(ResultNotFound, match="no result for frame box/door/9"):
             await client.get("box", "door", 9)
         with pytest.raises(InvalidRequest, match="seq is -1"):
@@ -67,7 +55,7 @@ async def test_list_goes_through_all_pages_with_filters(
     monkeypatch.setattr("splitcodec.client.cloud_calls.PAGE", 3)
     await post(cloud, *range(7))
     await post(cloud, 1, camera="yard")
-    async with AsyncCloudClient(target(cloud)) as client:
+    async with AsyncCloudClient(cloud.target) as client:
         assert [one.seq async for one in client.list("door")] == list(range(7))
         assert [one.seq async for one in client.list("door", newest_first=True)] == list(range(7))[::-1]
         assert [one.camera async for one in client.list(device="box", camera="yard")] == ["yard"]
@@ -81,14 +69,14 @@ async def test_list_goes_through_all_pages_with_filters(
 
 async def test_list_and_watch_without_outputs_have_no_answers(cloud: Cloud) -> None:
     await post(cloud, 1, 2)
-    async with AsyncCloudClient(target(cloud)) as client:
+    async with AsyncCloudClient(cloud.target) as client:
         listed = [one async for one in client.list("door", without_output=True)]
         async with aclosing(client.watch("door", after=0, without_output=True)) as watch:
             watched = [await asyncio.wait_for(anext(watch), PATIENCE_S) for _ in range(2)]
         whole = [one async for one in client.list("door")]
 
     def block() -> tuple[list[StoredResult], StoredResult]:
-        with CloudClient(target(cloud)) as client:
+        with CloudClient(cloud.target) as client:
             watch = client.watch("door", after=0, without_output=True)
             first = next(watch)
             watch.close()
@@ -103,7 +91,7 @@ async def test_list_and_watch_without_outputs_have_no_answers(cloud: Cloud) -> N
 
 
 async def test_prompts_say_what_the_cloud_decodes(cloud: Cloud) -> None:
-    async with AsyncCloudClient(target(cloud)) as client:
+    async with AsyncCloudClient(cloud.target) as client:
         (prompt,) = await client.prompts()
         assert (prompt.task, prompt.max_rate, prompt.labels) == ("detect", 3, ("cat", "dog"))
         assert await client.prompts("segment") == ()
@@ -129,7 +117,7 @@ async def test_blocking_client_makes_the_same_calls(cloud: Cloud) -> None:
     await post(cloud, *range(3))
 
     def calls() -> tuple[int, list[int], str, list[int]]:
-        with CloudClient(target(cloud)) as client:
+        with CloudClient(cloud.target) as client:
             with pytest.raises(ResultNotFound):
                 client.get("box", "door", 9)
             watch = client.watch("door", after=0)

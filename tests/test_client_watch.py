@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from client_rig import QUICK, opened, post, take, target
+from client_rig import QUICK, cloud, link, opened, post, take
 from cloud_helpers import PATIENCE_S, Cloud, running
 from fault_proxy import FaultProxy, fault_proxy
 from waiting import until
@@ -22,22 +21,12 @@ from splitcodec.errors import (
 )
 from splitcodec.wire.v1.results_pb2 import FrameKey, TaskResult, WatchResultsResponse
 
-
-@pytest.fixture
-async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
-    async with running(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def link(cloud: Cloud) -> Iterator[FaultProxy]:
-    with fault_proxy(target(cloud)) as proxy:
-        yield proxy
+__all__ = ["cloud", "link"]
 
 
 async def test_watch_without_a_cursor_gives_only_what_comes(cloud: Cloud) -> None:
     await post(cloud, 1, 2)
-    async with AsyncCloudClient(target(cloud)) as client:
+    async with AsyncCloudClient(cloud.target) as client:
         watch = client.watch("door")
         first = await opened(watch)
         await post(cloud, 3)
@@ -48,7 +37,7 @@ async def test_watch_without_a_cursor_gives_only_what_comes(cloud: Cloud) -> Non
 
 async def test_watch_from_a_cursor_gives_the_rest(cloud: Cloud) -> None:
     await post(cloud, *range(5))
-    async with AsyncCloudClient(target(cloud)) as client:
+    async with AsyncCloudClient(cloud.target) as client:
         everything = client.watch("door", after=0)
         assert await take(everything, 2) == [0, 1]
         assert await take(client.watch("door", after=everything.cursor), 3) == [2, 3, 4]
@@ -92,21 +81,21 @@ async def test_watch_notices_a_result_that_vanished_on_the_way(cloud: Cloud, lin
 async def test_watch_goes_on_over_a_restart_of_the_cloud(tmp_path: Path) -> None:
     async with running(tmp_path) as cloud:
         port = cloud.server.grpc_port
-        client = AsyncCloudClient(target(cloud), retry=QUICK)
+        client = AsyncCloudClient(cloud.target, retry=QUICK)
         watch = client.watch("door")
         first = await opened(watch)
         await post(cloud, 0)
         seen = [(await first).seq]
         waiting = asyncio.ensure_future(anext(watch))
     async with running(tmp_path) as cloud, client:
-        with fault_proxy(target(cloud), port=port):
+        with fault_proxy(cloud.target, port=port):
             await post(cloud, 1, 2)
             seen += [(await asyncio.wait_for(waiting, PATIENCE_S)).seq, *await take(watch, 1)]
     assert seen == [0, 1, 2]
 
 
 async def test_a_cancelled_wait_loses_nothing(cloud: Cloud) -> None:
-    async with AsyncCloudClient(target(cloud), retry=QUICK) as client:
+    async with AsyncCloudClient(cloud.target, retry=QUICK) as client:
         watch = client.watch("door")
         (await opened(watch)).cancel()
         await post(cloud, 1)
@@ -117,7 +106,7 @@ async def test_a_gap_is_an_error_not_a_silence(cloud: Cloud) -> None:
     await post(cloud, *range(5))
     await cloud.server.retire(max_age_days=0)
     await post(cloud, 5)
-    async with AsyncCloudClient(target(cloud)) as client:
+    async with AsyncCloudClient(cloud.target) as client:
         with pytest.raises(CursorOutOfRange):
             await take(client.watch("door", after=2), 1)
 
@@ -173,7 +162,7 @@ async def test_blocking_watch_notices_a_result_that_vanished_on_the_way(
 
 
 async def test_blocking_watch_ends_when_another_thread_closes_it(cloud: Cloud) -> None:
-    with CloudClient(target(cloud)) as client:
+    with CloudClient(cloud.target) as client:
         watch = client.watch("door")
         found: list[StoredResult] = []
         reader = threading.Thread(target=lambda: found.extend(watch))

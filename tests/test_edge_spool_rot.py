@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import sqlite3
 from pathlib import Path
@@ -154,6 +155,21 @@ def test_a_file_that_was_rebuilt_is_another_one_not_damaged(tmp_path: Path) -> N
             == kept.path.read_bytes()[40:44]
         )
     assert not list(tmp_path.glob("*.damaged-*"))
+
+
+def test_a_disk_that_takes_no_copy_of_the_first_page_is_no_reason_to_leave_the_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    kept = filled(tmp_path)
+    kept.path.with_name(kept.path.name + "-first-page").unlink()  # as of an edge that was updated
+    monkeypatch.setattr("splitcodec.first_page.write_durably", full)
+    kept.reopen()
+    assert kept.spool.note == ""
+    assert drained(kept) == set(range(FRAMES))
+    kept.spool.close()
 
 
 def test_a_damaged_copy_of_the_first_page_harms_nothing(tmp_path: Path) -> None:
